@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tutti.h - tensor-parallel collectives that a captured graph cannot break.
+ *
+ *     tutti_comm_options options = {0};
+ *     options.struct_bytes = sizeof(options);
+ *     options.rendezvous = "env";                        // torchrun, Open MPI, Slurm or TUTTI_*
+ *     tutti_comm *comm = NULL;
+ *     if (tutti_comm_create(&options, &comm) != TUTTI_OK) { puts(tutti_last_error()); return 1; }
+ *
+ *     tutti_all_reduce(comm, partial, full, count, TUTTI_BF16, TUTTI_SUM, NULL);
+ *
+ *     tutti_comm_destroy(comm);
+ *
+ * How to read the declarations
+ *   [collective]  every rank of the communicator makes this call, in the same order, with the same
+ *                 sizes, types and operators. Everything else is local to the calling process.
+ *   [capture]     legal while the call's stream is capturing; the call then becomes part of the
+ *                 graph. Every other function may be called at any time, but never enqueues work
+ *                 into a capture.
+ *
+ * Every function returns a tutti_status (0, or negative) unless it cannot fail, touches its outputs
+ * only on success, and leaves one sentence for the caller in tutti_last_error(). A struct that is
+ * passed in or out carries its own size in `struct_bytes`, which the caller sets to sizeof: a program
+ * built against an older header keeps working with a newer library. In such a struct zero means
+ * default.
+ *
+ * Threads: a communicator may be used by one thread at a time, except tutti_comm_abort,
+ * tutti_comm_status, tutti_comm_info and tutti_comm_stats, which any thread may call at any time
+ * before tutti_comm_destroy. Different communicators are independent of each other.
+ */
+#ifndef TUTTI_TUTTI_H
+#define TUTTI_TUTTI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TUTTI_VERSION_MAJOR 0
+#define TUTTI_VERSION_MINOR 1
+#define TUTTI_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define TUTTI_API __attribute__((visibility("default")))
+#else
+#define TUTTI_API
+#endif
+
+/* -- status ---------------------------------------------------------------------------------- */
+
+typedef enum tutti_status {
+    TUTTI_OK = 0,
+    TUTTI_ERR_ARGUMENT = -1,    /* the caller's mistake; nothing was enqueued */
+    TUTTI_ERR_UNSUPPORTED = -2, /* valid, but not on this backend, device or driver */
+    TUTTI_ERR_CAPTURE = -3,     /* not legal in this stream's capture state */
+    TUTTI_ERR_DRIVER = -4,      /* a driver call failed; the sentence names it */
+    TUTTI_ERR_SYSTEM = -5,      /* memory, files, sockets, threads */
+    TUTTI_ERR_MISMATCH = -6,    /* ranks differ: build, settings, or what they called */
+    TUTTI_ERR_TIMEOUT = -7,     /* a peer did not arrive in time */
+    TUTTI_ERR_PEER_LOST = -8,   /* a peer's process is gone, or it has destroyed the communicator */
+    TUTTI_ERR_ABORTED = -9      /* tutti_comm_abort was called, here or on a peer */
+} tutti_status;
+
+/* The library's version, "major.minor.patch"; it may be newer than the header's. Static storage. */
+TUTTI_API const char *tutti_version(void);
+
+/* "TUTTI_ERR_TIMEOUT" for TUTTI_ERR_TIMEOUT; "unknown status" for anything else. Static storage. */
+TUTTI_API const char *tutti_status_name(tutti_status status);
+
+/* The last failure on the calling thread, as one sentence; "" if there was none. Owned by the library
+ * and valid until the calling thread's next failing call. */
+TUTTI_API const char *tutti_last_error(void);
+
+/* -- types ----------------------------------------------------------------------------------- */
+
+typedef enum tutti_dtype { TUTTI_F32 = 0, TUTTI_F16 = 1, TUTTI_BF16 = 2 } tutti_dtype;
+
+/* Sums run in rank order 0..world-1 in fp32, start from rank 0's value and are rounded once. Max and
+ * min propagate NaN and order -0 below +0. A NaN result is always the type's one canonical NaN
+ * (0x7fc00000, 0x7e00, 0x7fc0). */
+typedef enum tutti_op { TUTTI_SUM = 0, TUTTI_MAX = 1, TUTTI_MIN = 2 } tutti_op;
+
+typedef enum tutti_collective {
+    TUTTI_ALL_REDUCE = 0,
+    TUTTI_REDUCE_SCATTER = 1,
+    TUTTI_ALL_GATHER = 2,
+    TUTTI_BROADCAST = 3,
+    TUTTI_ALL_TO_ALL = 4,
+    TUTTI_BARRIER = 5
+} tutti_collective;
+#define TUTTI_COLLECTIVE_COUNT 6
+
+/* Bytes of one element; 0 for a value that is no tutti_dtype. */
+TUTTI_API size_t tutti_dtype_bytes(tutti_dtype dtype);
+
+/* A stream of the communicator's backend; on the host backend a tutti_host_stream (host.h).
+ * NULL is the backend's default stream. On the host backend that is the calling thread itself: the
+ * call returns when the collective has completed, with its final status. */
+typedef void *tutti_stream;
+
+typedef struct tutti_comm tutti_comm;
+
+/* -- communicators --------------------------------------------------------------------------- */
+
+#define TUTTI_WORLD_MAX 64
+#define TUTTI_LANES_MAX 16
+
+typedef struct tutti_comm_options {
+    size_t struct_bytes;
+    const char *backend; /* "host"; NULL: the setting TUTTI_BACKEND, else the best usable one */
+    int device;          /* ordinal as this process sees it; the host backend has device 0 only */
+    int rank;            /* 0 .. world-1; with rendezvous "env" taken from the environment */
+    int world;           /* 1 .. TUTTI_WORLD_MAX; with rendezvous "env" likewise */
+    /* How the ranks meet. All of them must run on one host, as one user.
+     *   "unix:/dir"      through a socket whose name is derived from the directory (which must exist);
+     *                    nothing is written into it
+     *   "tcp:host:port"  rank 0 listens there; every rank sets TUTTI_SESSION_TOKEN to the same 32 hex
+     *                    digits, or they are derived from the launcher's job identity
+     *   "env"            rank, world and meeting point from TUTTI_RANK, TUTTI_WORLD and
+     *                    TUTTI_RENDEZVOUS, else from torchrun, Open MPI, or Slurm
+     *   NULL             through `allgather` below; with world 1 nothing is needed
+     * Any number of communicators may be made through one rendezvous, one after another. */
+    const char *rendezvous;
+    /* Every rank contributes `bytes` at `mine` and receives world * bytes at `all`, in rank order.
+     * Returns 0, or anything else to fail the creation. Called on the creating thread, during creation
+     * only. */
+    int (*allgather)(void *user, const void *mine, void *all, size_t bytes);
+    void *allgather_user;
+    size_t message_bytes_max; /* a hint that sizes the staging; larger messages work, in chunks */
+    int lanes;                /* how many collectives may run at the same time; 1 */
+    uint32_t timeout_ms;      /* how long a wait for a peer may last; the setting TUTTI_TIMEOUT_MS */
+    uint32_t flags;           /* none yet: must be 0 */
+} tutti_comm_options;
+
+/* [collective] Makes a communicator. Compares library build, machine and settings across ranks: the
+ * first difference is named in the error on every rank. On failure nothing is left behind.
+ * Errors: ARGUMENT, UNSUPPORTED (no usable backend), SYSTEM, MISMATCH, TIMEOUT, PEER_LOST. */
+TUTTI_API tutti_status tutti_comm_create(const tutti_comm_options *options, tutti_comm **comm);
+
+/* Makes all ranks of a communicator at once, from one thread that drives them all (rank i on
+ * devices[i]); never blocks on itself. options->rank, world, rendezvous and allgather are ignored;
+ * devices may be NULL (all device 0, host backend). `comms` receives `world` communicators.
+ * Because one thread drives them, calls on these communicators need a stream: the NULL stream of the
+ * host backend, where a call waits for the others, is an argument error. */
+TUTTI_API tutti_status tutti_comm_create_all(const tutti_comm_options *options, const int *devices, int world,
+                                             tutti_comm **comms);
+
+/* [collective on parent] Ranks that pass the same color (>= 0) form a communicator, ordered by key,
+ * then by parent rank. A negative color takes part and gets *child = NULL. The child shares the
+ * parent's connections and watchdog and has lanes and epochs of its own; it may outlive the parent, and it
+ * fails when a process of one of its ranks is lost. Lanes and timeout are the parent's. */
+TUTTI_API tutti_status tutti_comm_split(tutti_comm *parent, int color, int key, tutti_comm **child);
+
+/* TUTTI_OK, or the communicator's first failure, which is final: every later collective returns it
+ * and enqueues nothing. tutti_last_error() then holds the sentence. Any thread. */
+TUTTI_API tutti_status tutti_comm_status(tutti_comm *comm);
+
+/* Ends every wait on this communicator, here and on all peers, with TUTTI_ERR_ABORTED. Any thread. */
+TUTTI_API tutti_status tutti_comm_abort(tutti_comm *comm);
+
+/* Before this rank does something long (a compilation, a load): peers that wait for this rank's
+ * next collective grant it `more_ms` on top of their timeout. Ends with that collective. */
+TUTTI_API tutti_status tutti_comm_extend_deadline(tutti_comm *comm, uint32_t more_ms);
+
+typedef struct tutti_comm_info_t {
+    size_t struct_bytes;
+    int rank, world, device, lanes;
+    uint32_t timeout_ms;
+    int deterministic;        /* 1: same bits on all ranks, whatever the protocol */
+    int processes;            /* how many processes the ranks live in */
+    uint64_t lost_ranks;      /* bit r: the process of rank r is gone */
+    uint64_t arena_bytes;     /* shared memory this rank contributes */
+    uint64_t mapped_bytes;    /* shared memory of this communicator mapped into this process */
+    uint64_t create_us;       /* how long creation took on this rank */
+    char backend[16];         /* "host" */
+    char device_name[64];     /* "x86-64 avx512, 2 cores" */
+    char backend_reason[256]; /* why this backend, and why not the others */
+} tutti_comm_info_t;
+TUTTI_API tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t *info);
+
+typedef struct tutti_stats {
+    size_t struct_bytes;
+    uint64_t calls[TUTTI_COLLECTIVE_COUNT]; /* executed, by tutti_collective; replays count each time */
+    uint64_t captured;                      /* collectives recorded into graphs */
+    uint64_t bytes;                         /* payload of executed calls, as the caller passed it */
+    uint64_t one_shot, two_shot, exchange;  /* executed calls by protocol (docs/protocols.md) */
+    uint64_t waits_slept;                   /* waits that gave up spinning and slept */
+} tutti_stats;
+TUTTI_API tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats);
+
+/* Local, but a peer that still waits for this rank then fails with TUTTI_ERR_PEER_LOST. Waits for work
+ * of this communicator that this process has enqueued. Graphs that hold collectives of the
+ * communicator may outlive it: replaying them then does nothing but poison their outputs and fail the
+ * launch. NULL is allowed. */
+TUTTI_API void tutti_comm_destroy(tutti_comm *comm);
+
+/* -- collectives ----------------------------------------------------------------------------- */
+
+/* How a collective is launched: the last argument of each; NULL means all zero. */
+typedef struct tutti_call {
+    size_t struct_bytes;
+    tutti_stream stream;
+    uint32_t lane;       /* < lanes. Calls that may run at the same time need different lanes; the
+                            calls of one lane come in one order on all ranks. */
+    uint32_t max_blocks; /* GPU backends: leave room for compute beside; 0: our choice */
+    uint32_t flags;      /* none yet: must be 0 */
+} tutti_call;
+
+/*
+ * All of them are [collective] [capture], asynchronous on call->stream, and identical bit for bit on all
+ * ranks whether eager or replayed. Buffers are the caller's, aligned to their element, of any kind
+ * of memory the device can read; they must stay valid until the work has completed, and for captured
+ * calls as long as the graph is launched. Counts may be 0, odd, and above 2^31 bytes. In place is
+ * legal where the declaration says so; any other overlap of src and dst is an argument error.
+ * Errors, with nothing enqueued: ARGUMENT, CAPTURE, UNSUPPORTED, SYSTEM, and the communicator's first
+ * failure. A failure during execution is reported by tutti_comm_status; the output then holds NaN
+ * (reductions) or zero (copies). Two streams that use one lane at the same time fail the communicator
+ * with TUTTI_ERR_ARGUMENT.
+ */
+
+/* dst[i] = op over ranks r of src_r[i], i < count. In place: dst == src. */
+TUTTI_API tutti_status tutti_all_reduce(tutti_comm *comm, const void *src, void *dst, size_t count, tutti_dtype dtype,
+                                        tutti_op op, const tutti_call *call);
+
+/* dst[i] = op over ranks r of src_r[rank * count_per_rank + i]. src: world * count_per_rank elements,
+ * dst: count_per_rank. In place: dst == src + rank * count_per_rank elements. */
+TUTTI_API tutti_status tutti_reduce_scatter(tutti_comm *comm, const void *src, void *dst, size_t count_per_rank,
+                                            tutti_dtype dtype, tutti_op op, const tutti_call *call);
+
+/* dst = the ranks' src, one after another. src: bytes_per_rank, dst: world * bytes_per_rank.
+ * In place: src == dst + rank * bytes_per_rank. */
+TUTTI_API tutti_status tutti_all_gather(tutti_comm *comm, const void *src, void *dst, size_t bytes_per_rank,
+                                        const tutti_call *call);
+
+/* Gathers along the last dimension (logits): row i of dst holds the ranks' row i side by side. src: rows x
+ * row_bytes, dense. Rank r's row i goes to dst + i * dst_stride_bytes + r * row_bytes, so
+ * dst_stride_bytes >= world * row_bytes; bytes between are not touched. Not in place. */
+TUTTI_API tutti_status tutti_all_gather_rows(tutti_comm *comm, const void *src, void *dst, size_t rows,
+                                             size_t row_bytes, size_t dst_stride_bytes, const tutti_call *call);
+
+/* buffer of every rank = buffer of root, `bytes` long. */
+TUTTI_API tutti_status tutti_broadcast(tutti_comm *comm, void *buffer, size_t bytes, int root, const tutti_call *call);
+
+/* Block j of this rank's src goes to block `rank` of rank j's dst. Both hold world * bytes_per_rank.
+ * In place: dst == src. */
+TUTTI_API tutti_status tutti_all_to_all(tutti_comm *comm, const void *src, void *dst, size_t bytes_per_rank,
+                                        const tutti_call *call);
+
+/* Work behind it starts only after all ranks' work before it has completed, per lane and stream. */
+TUTTI_API tutti_status tutti_barrier(tutti_comm *comm, const tutti_call *call);
+
+typedef struct tutti_plan_t {
+    size_t struct_bytes;
+    char protocol[24]; /* "one-shot", "two-shot", "exchange", "local" */
+    uint64_t chunks;   /* how many rounds of the staging one call takes */
+    char reason[200];  /* why, as one sentence */
+} tutti_plan_t;
+
+/* Which protocol a call would take, and why. `count`: elements for reductions (per rank for
+ * reduce_scatter), bytes for copies (per rank where the call says so). Pure: enqueues nothing. */
+TUTTI_API tutti_status tutti_plan(const tutti_comm *comm, tutti_collective kind, size_t count, tutti_dtype dtype,
+                                  tutti_plan_t *plan);
+
+/* -- what the library knows about itself and the machine --------------------------------------- */
+
+typedef struct tutti_backend_t {
+    size_t struct_bytes;
+    char name[16]; /* "host" */
+    int usable;    /* 1, or 0 with the reason below */
+    int device_count;
+    char description[256]; /* the devices if usable, else why not */
+} tutti_backend_t;
+
+/* The index-th backend, best first. ARGUMENT past the last one. */
+TUTTI_API tutti_status tutti_backend(size_t index, tutti_backend_t *backend);
+
+typedef struct tutti_setting_t {
+    size_t struct_bytes;
+    char name[48];   /* the environment variable, "TUTTI_TIMEOUT_MS" */
+    char type[8];    /* "size", "uint", "text", "choice" */
+    char value[128]; /* in force in this process */
+    char default_value[128];
+    int from_environment; /* 1: set there */
+    int agreed;           /* 1: must be the same on all ranks */
+    char description[256];
+} tutti_setting_t;
+
+/* The index-th setting. ARGUMENT past the last one. */
+TUTTI_API tutti_status tutti_setting(size_t index, tutti_setting_t *setting);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

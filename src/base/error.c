@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local char last_sentence[ERROR_SENTENCE_BYTES];
+
+const char *tutti_last_error(void)
+{
+    return last_sentence;
+}
+
+tutti_status error_set(tutti_status status, const char *format, ...)
+{
+    /* Through a second buffer: an argument may be the last sentence itself. */
+    char sentence[ERROR_SENTENCE_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(sentence, sizeof(sentence), format, arguments);
+    va_end(arguments);
+    memcpy(last_sentence, sentence, sizeof(sentence));
+    return status;
+}
+
+tutti_status error_set_errno(const char *format, ...)
+{
+    int number = errno;
+    char what[ERROR_SENTENCE_BYTES / 2];
+    char why[128];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(what, sizeof(what), format, arguments);
+    va_end(arguments);
+    if (strerror_r(number, why, sizeof(why)) != 0) {
+        (void)snprintf(why, sizeof(why), "error %d", number);
+    }
+    return error_set(TUTTI_ERR_SYSTEM, "%s: %s", what, why);
+}
+
+const char *tutti_status_name(tutti_status status)
+{
+    switch (status) {
+    case TUTTI_OK:
+        return "TUTTI_OK";
+    case TUTTI_ERR_ARGUMENT:
+        return "TUTTI_ERR_ARGUMENT";
+    case TUTTI_ERR_UNSUPPORTED:
+        return "TUTTI_ERR_UNSUPPORTED";
+    case TUTTI_ERR_CAPTURE:
+        return "TUTTI_ERR_CAPTURE";
+    case TUTTI_ERR_DRIVER:
+        return "TUTTI_ERR_DRIVER";
+    case TUTTI_ERR_SYSTEM:
+        return "TUTTI_ERR_SYSTEM";
+    case TUTTI_ERR_MISMATCH:
+        return "TUTTI_ERR_MISMATCH";
+    case TUTTI_ERR_TIMEOUT:
+        return "TUTTI_ERR_TIMEOUT";
+    case TUTTI_ERR_PEER_LOST:
+        return "TUTTI_ERR_PEER_LOST";
+    case TUTTI_ERR_ABORTED:
+        return "TUTTI_ERR_ABORTED";
+    }
+    return "unknown status";
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * device.h - the only door to a backend.
+ *
+ * Everything above this file (src/api, src/comm) speaks of ranks, operations and failures; everything
+ * below it (src/device/<backend>) speaks of streams, memory and waiting. A backend is one `struct
+ * device_ops`; src/device/device.c holds the list of them, best first.
+ *
+ * Words: a *device* is what one rank computes on. A *group* is a backend's side of one communicator: its
+ * lanes, its epochs, its view of the peers. A group talks to its peers through *shared segments*: one
+ * per rank, made by the communicator, mapped by all ranks, zero at birth. The first page of each
+ * belongs to src/comm (control.h), the rest to the backend.
+ */
+#ifndef TUTTI_DEVICE_DEVICE_H
+#define TUTTI_DEVICE_DEVICE_H
+
+#include <stdbool.h>
+
+#include "tutti/tutti.h"
+
+#define DEVICE_ABI 1
+
+struct device;
+struct group;
+
+/* One collective call: what all ranks must agree on, then this rank's part. Arguments are checked
+ * before an operation is made (src/api/collectives.c); a backend trusts it. */
+struct operation {
+    tutti_collective kind;
+    tutti_dtype dtype; /* reductions */
+    tutti_op op;       /* reductions */
+    int root;          /* broadcast */
+    size_t count;      /* reductions: elements of the result; copies: bytes a rank contributes (to each
+                          peer for all_to_all) */
+    const void *src;   /* broadcast: equals dst */
+    void *dst;
+    /* all_gather_rows: count == rows * row_bytes, row r of dst starts at r * dst_stride_bytes. Otherwise
+     * row_bytes is 0 and the peers' parts of dst follow one another. */
+    size_t row_bytes;
+    size_t dst_stride_bytes;
+};
+
+/* The first failure of a communicator. Final. */
+struct failure {
+    tutti_status status;
+    int reporter; /* the rank that noticed */
+    int culprit;  /* the rank it is about, or -1 */
+    char sentence[256];
+};
+
+/* What a group needs to know of its communicator. Pointers stay valid for the group's life. */
+struct group_options {
+    struct device *device;
+    int rank, world, lanes;
+    int processes; /* the ranks live in this many; 1: threads only */
+    uint32_t timeout_ms;
+    size_t message_bytes_max;
+    void *const *shared; /* [world]: the backend's part of each rank's segment; own at [rank] */
+    /* Nonzero once the communicator has failed; every wait polls it. In this rank's own segment, where peers
+     * can reach it. */
+    const _Atomic uint32_t *failed;
+    /* Reports a failure to the communicator and to all peers. The first one wins. Any thread. */
+    void (*fail)(void *user, const struct failure *failure);
+    /* How much longer than timeout_ms a wait for `rank` may last, and whether it has left for good. */
+    uint32_t (*extension_ms)(void *user, int rank);
+    bool (*departed)(void *user, int rank);
+    /* The wait for `rank` is over: withdraws this rank's own extension. */
+    void (*call_completed)(void *user);
+    void *user;
+};
+
+struct device_description {
+    char name[64];
+    uint64_t identity; /* equal on all ranks that may form a communicator, 0: any */
+};
+
+struct device_ops {
+    uint32_t abi; /* DEVICE_ABI */
+    const char *name;
+
+    /* All of these are required. */
+
+    /* How many devices there are; 0 with the reason in `text` if the backend cannot be used. */
+    int (*probe)(char *text, size_t text_bytes);
+    tutti_status (*open)(int ordinal, struct device **device);
+    void (*close)(struct device *device);
+    void (*describe)(const struct device *device, struct device_description *description);
+
+    /* Bytes of the backend's part of a segment; a pure function of arguments that all ranks share. */
+    size_t (*shared_bytes)(int world, int lanes, size_t message_bytes_max);
+
+    /* Joins the ranks whose segments are mapped. Local; no peer is waited for. */
+    tutti_status (*group_create)(const struct group_options *options, struct group **group);
+    /* Refuses new work, waits for what this process has enqueued, then forgets the segments. Captured
+     * work may outlive the group: running it fails. */
+    void (*group_destroy)(struct group *group);
+    /* Enqueues, records or (default stream of the host) runs one operation. `can_block`: false where one
+     * thread drives several ranks, so that the default stream must be refused. */
+    tutti_status (*group_call)(struct group *group, const struct operation *operation, const tutti_call *call,
+                               bool can_block);
+    /* Wakes everything that sleeps in this group, after `failed` was set. Any thread; no driver call. */
+    void (*group_wake)(struct group *group);
+    void (*group_stats)(struct group *group, tutti_stats *stats);
+    /* The protocol for a message of this kind; fills all fields but struct_bytes. */
+    void (*group_plan)(const struct group *group, const struct operation *operation, tutti_plan_t *plan);
+};
+
+/* The index-th backend, best first; NULL past the last. */
+const struct device_ops *device_backend(size_t index);
+
+/* The backend called `name`, or the best usable one for NULL. UNSUPPORTED with a sentence that names why each
+ * was passed over; `why` (256 bytes) receives the reason for the choice. */
+tutti_status device_choose(const char *name, const struct device_ops **ops, char *why, size_t why_bytes);
+
+#endif
