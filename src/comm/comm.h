@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * comm.h - a communicator: one rank's membership in a group of ranks.
+ *
+ * It owns the rank's shared segment (control page first, then the backend's part), the mappings of the
+ * peers' segments, and the backend's group. Connections and the notice of dead peers belong to
+ * `struct peers` (peers.h), which a communicator shares with the communicators split from it.
+ *
+ *   create.c     creation, step by step        split.c      subgroups
+ *   exchange.c   allgather over control pages  failure.c    the first failure, and how it spreads
+ */
+#ifndef TUTTI_COMM_COMM_H
+#define TUTTI_COMM_COMM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "comm/control.h"
+#include "device/device.h"
+#include "tutti/tutti.h"
+
+struct peers;
+struct segment;
+
+struct tutti_comm {
+    /* Constant from creation to destruction. */
+    const struct device_ops *ops;
+    struct device *device; /* owned; a child opens the device again */
+    struct group *group;   /* owned; NULL only while creation is under way */
+    int rank, world, lanes, ordinal;
+    int processes; /* the ranks live in this many */
+    uint32_t timeout_ms;
+    size_t message_bytes_max;
+    bool one_thread_drives_all; /* tutti_comm_create_all: a call must never wait for another rank */
+    unsigned generation;        /* process_generation() of the creator: a forked child has another */
+    uint64_t create_us;
+    size_t segment_bytes;
+    uint64_t mapped_bytes;
+    char backend_reason[256];
+
+    struct peers *peers;                       /* counted reference */
+    struct tutti_comm *next_of_family;         /* list of peers->first, under peers->lock */
+    int root_rank[TUTTI_WORLD_MAX];            /* [rank]: its number in `peers` */
+    struct segment *segments[TUTTI_WORLD_MAX]; /* [rank]: counted; own at [rank] */
+    struct control *controls[TUTTI_WORLD_MAX]; /* [rank]: first page of segments[rank] */
+    void *shared[TUTTI_WORLD_MAX];             /* [rank]: the backend's part */
+
+    uint32_t exchange_round;       /* the thread that uses the communicator */
+    _Atomic uint64_t lost_ranks;   /* bit r: the process of rank r is gone */
+    _Atomic(struct group *) awake; /* what comm_fail wakes: `group` while it exists, else NULL */
+};
+
+/* TUTTI_OK if work may be enqueued. Else the communicator's first failure, with its sentence set for this
+ * thread; ARGUMENT for NULL and in a forked child of the process that made it. Cheap: two loads. Any
+ * thread. */
+tutti_status comm_check(const tutti_comm *comm);
+
+/* Reports a failure to this rank and to all peers, and wakes every wait; the first one wins on each rank. Any
+ * thread. */
+void comm_fail(tutti_comm *comm, const struct failure *failure);
+
+/* [collective] Gathers `bytes` (at most CONTROL_MAIL_BYTES) from every rank into all[world * bytes], in rank
+ * order. Bounded by the communicator's timeout; a failure of the communicator, a lost or departed peer end it. An
+ * expiry fails the communicator. Not where one thread drives all ranks. */
+tutti_status comm_exchange(tutti_comm *comm, const void *mine, void *all, size_t bytes);
+
+/* The two halves of comm_exchange, for one thread that drives all ranks: first all post, then all
+ * collect. */
+tutti_status comm_exchange_post(tutti_comm *comm, const void *mine, size_t bytes);
+tutti_status comm_exchange_collect(tutti_comm *comm, void *all, size_t bytes);
+
+/* The creations behind the public calls of the same name (src/api/comm.c checks their arguments). */
+tutti_status comm_create(const tutti_comm_options *options, tutti_comm **comm);
+tutti_status comm_create_all(const tutti_comm_options *options, const int *devices, int world, tutti_comm **comms);
+tutti_status comm_split(tutti_comm *parent, int color, int key, tutti_comm **child);
+
+/* Waits for local work, leaves, unmaps. Also of a communicator whose creation stopped half-way. */
+void comm_destroy(tutti_comm *comm);
+
+#endif
