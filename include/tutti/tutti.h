@@ -183,16 +183,16 @@ TUTTI_API tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t
 
 typedef struct tutti_stats {
     size_t struct_bytes;
-    uint64_t calls[TUTTI_COLLECTIVE_COUNT]; /* executed, by tutti_collective; replays count each time */
-    uint64_t captured;                      /* collectives recorded into graphs */
-    uint64_t bytes;                         /* payload of executed calls, as the caller passed it */
-    uint64_t one_shot, two_shot, exchange;  /* executed calls by protocol (docs/protocols.md) */
-    uint64_t waits_slept;                   /* waits that gave up spinning and slept */
+    uint64_t calls[TUTTI_COLLECTIVE_COUNT];               /* executed, by tutti_collective; replays count each time */
+    uint64_t captured;                                    /* collectives recorded into graphs */
+    uint64_t bytes;                                       /* payload of executed calls, as the caller passed it */
+    uint64_t one_shot, two_shot, exchange, direct, local; /* executed calls by protocol (docs/protocols.md) */
+    uint64_t waits_slept;                                 /* waits that gave up spinning and slept */
 } tutti_stats;
 TUTTI_API tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats);
 
-/* Local, but a peer that still waits for this rank then fails with TUTTI_ERR_PEER_LOST. Waits for work
- * of this communicator that this process has enqueued. Graphs that hold collectives of the
+/* Local, but a peer that still waits for this rank then fails with TUTTI_ERR_PEER_LOST. Waits for
+ * calls of this communicator that this process has enqueued on streams. Graphs that hold collectives of the
  * communicator may outlive it: replaying them then does nothing but poison their outputs and fail the
  * launch. NULL is allowed. */
 TUTTI_API void tutti_comm_destroy(tutti_comm *comm);
@@ -254,7 +254,7 @@ TUTTI_API tutti_status tutti_barrier(tutti_comm *comm, const tutti_call *call);
 
 typedef struct tutti_plan_t {
     size_t struct_bytes;
-    char protocol[24]; /* "one-shot", "two-shot", "exchange", "local" */
+    char protocol[24]; /* "one-shot", "two-shot", "exchange", "direct", "local" */
     uint64_t chunks;   /* how many rounds of the staging one call takes */
     char reason[200];  /* why, as one sentence */
 } tutti_plan_t;

@@ -61,6 +61,8 @@ struct group_options {
     const _Atomic uint32_t *failed;
     /* Reports a failure to the communicator and to all peers. The first one wins. Any thread. */
     void (*fail)(void *user, const struct failure *failure);
+    /* The communicator's first failure, with its sentence in tutti_last_error. Any thread. */
+    tutti_status (*status)(void *user);
     /* How much longer than timeout_ms a wait for `rank` may last, and whether it has left for good. */
     uint32_t (*extension_ms)(void *user, int rank);
     bool (*departed)(void *user, int rank);
