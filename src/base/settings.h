@@ -18,6 +18,7 @@
 enum setting {
     SETTING_BACKEND,
     SETTING_TIMEOUT_MS,
+    SETTING_CREATE_TIMEOUT_MS,
     SETTING_LOG,
     SETTING_RANK,
     SETTING_WORLD,
@@ -44,5 +45,9 @@ bool settings_given(enum setting setting);
 
 /* For comparison across ranks: the settings that must agree, as "NAME=value" lines. */
 void settings_agreed_text(char *text, size_t text_bytes);
+
+/* Fills all fields of *out but struct_bytes with the index-th row; false past the last one. Secrets are not
+ * shown. */
+bool settings_row(size_t index, tutti_setting_t *out);
 
 #endif
