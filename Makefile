@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door. CMake builds everything (CMakeLists.txt); this file says which part of it, and checks first
+# that the machine has what the part needs.
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+JOBS    ?= $(shell nproc)
+
+# Options of this make must not leak into the one that cmake may start.
+CMAKE     := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL cmake
+LAUNCHER  := $(if $(shell command -v ccache),-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+# ThreadSanitizer of gcc 12 does not start where the kernel randomises addresses more than it expects.
+NO_RANDOM := $(shell setarch -R true 2>/dev/null && echo setarch -R)
+
+# $(call cmake_build,folder,options): configures and builds.
+cmake_build = $(CMAKE) -S . -B $(1) --log-level=NOTICE -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(LAUNCHER) $(2) \
+	&& $(CMAKE) --build $(1) -j $(JOBS)
+# $(call run_tests,folder,options)
+run_tests = cd $(1) && ctest -j $(JOBS) --output-on-failure --no-tests=error $(2)
+
+.NOTPARALLEL:
+.PHONY: build demo test test-release test-address test-thread test-long bench install docs format lint clean help
+
+build: ## the library, the tutti command and the examples, in build/
+	@scripts/require.sh build
+	@$(call cmake_build,$(BUILD),-DTUTTI_TESTS=OFF)
+
+demo: build ## serves the chat trace with 4 ranks, checks every token, then lets things go wrong on purpose
+	$(BUILD)/bin/tutti run --ranks 4 --trace traces/chat.jsonl
+	$(BUILD)/bin/tutti run --ranks 4 --trace traces/chat.jsonl --storm
+
+test: test-release test-address test-thread ## all tests: Release, AddressSanitizer and UBSan, ThreadSanitizer
+	@echo "All tests passed: Release, AddressSanitizer and UndefinedBehaviorSanitizer, ThreadSanitizer."
+
+test-release: ## the tests in a Release build, with format, lint and install checks
+	@scripts/require.sh test
+	@$(call cmake_build,$(BUILD)/test,-DTUTTI_TESTS=ON)
+	@$(call run_tests,$(BUILD)/test)
+
+test-address: ## the tests with AddressSanitizer and UndefinedBehaviorSanitizer
+	@scripts/require.sh build
+	@$(call cmake_build,$(BUILD)/address,-DTUTTI_TESTS=ON -DTUTTI_SANITIZE=address$(comma)undefined)
+	@$(call run_tests,$(BUILD)/address)
+
+test-thread: ## the tests with ThreadSanitizer
+	@scripts/require.sh build
+	@$(call cmake_build,$(BUILD)/thread,-DTUTTI_TESTS=ON -DTUTTI_SANITIZE=thread)
+	@cd $(BUILD)/thread && $(NO_RANDOM) ctest -j $(JOBS) --output-on-failure --no-tests=error
+
+test-long: ## more seeds, larger counts: about an hour
+	@scripts/require.sh test
+	@$(call cmake_build,$(BUILD)/long,-DTUTTI_TESTS=ON -DTUTTI_TEST_TIMEOUT_S=7200)
+	@export TUTTI_TEST_EFFORT=long; $(call run_tests,$(BUILD)/long,-LE lint)
+
+bench: build ## all-reduce beside Open MPI and MPICH, where they are installed
+	$(BUILD)/bin/tutti bench --op all_reduce --dtype f32 --ranks 2 --sizes 1K:16M --peers openmpi,mpich
+
+install: build ## into PREFIX (/usr/local), below DESTDIR
+	@DESTDIR="$(DESTDIR)" $(CMAKE) --install $(BUILD) --prefix $(PREFIX)
+
+docs: build ## writes docs/settings.md from the settings table
+	@$(CMAKE) --build $(BUILD) --target docs
+
+format: ## clang-format over all C files
+	@scripts/require.sh format
+	@tests/lint/format.sh fix
+
+lint: ## format, clang-tidy and the house rules alone
+	@scripts/require.sh test
+	@$(call cmake_build,$(BUILD)/test,-DTUTTI_TESTS=ON)
+	@$(call run_tests,$(BUILD)/test,-L lint)
+
+clean: ## removes build/
+	rm -rf $(BUILD)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+comma := ,
