@@ -18,7 +18,7 @@ struct simd_table {
 
     /* dst[i] = op over s of sources[s][i], s = 0 .. source_count-1 in this order, i < count. source_count >= 1;
      * with 1 source the values pass through the same rules (canonical NaN). If `second` is not NULL it
-     * receives the same values. dst may equal any source; otherwise nothing overlaps. Pointers are aligned to the
+     * receives the same values. dst and second may each equal any source; otherwise nothing overlaps. Pointers are aligned to the
      * element only. `streaming`: the caller will not read dst soon and it exceeds the caches: dst is written with
      * non-temporal stores (followed by the fence that makes them visible before later stores); `second` never is.
      * The caller holds the float environment (float_environment.h). */
