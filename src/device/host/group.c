@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "device/host/group.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/settings.h"
+#include "device/host/poison.h"
+#include "device/host/protocol.h"
+#include "device/host/simd/float_environment.h"
+#include "device/host/simd/simd.h"
+#include "device/host/stream.h"
+
+/* A call as a stream or a graph holds it. */
+struct held_call {
+    struct group *group;
+    uint32_t lane;
+    bool captured;
+    struct operation operation;
+};
+
+static const char *const kind_names[TUTTI_COLLECTIVE_COUNT] = {"all_reduce", "reduce_scatter", "all_gather",
+                                                               "broadcast",  "all_to_all",     "barrier"};
+
+size_t group_shared_bytes(int world, int lanes, size_t message_bytes_max)
+{
+    return (size_t)lanes * lane_shared_bytes(choice_half_bytes(world, message_bytes_max));
+}
+
+/* -- creation and destruction ---------------------------------------------------------------- */
+
+static int usable_cores(void)
+{
+    cpu_set_t cores;
+    return sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
+}
+
+/* How long to poll before giving the core away, and to give it away before sleeping. Local: it changes no
+ * result. */
+static void choose_patience(struct group *group)
+{
+    bool crowded = group->options.world > usable_cores();
+    uint64_t spin_us = settings_number(SETTING_HOST_SPIN_US);
+    if (!settings_given(SETTING_HOST_SPIN_US)) {
+        /* With fewer cores than ranks, whoever polls keeps the one it waits for from running. */
+        spin_us = crowded ? 0 : 50;
+    }
+    group->spin_ns = spin_us * 1000;
+    group->yield_ns = group->spin_ns + (crowded ? 300000 : 100000);
+}
+
+static void lay_out_lanes(struct group *group)
+{
+    size_t world = (size_t)group->options.world;
+    size_t lane_bytes = lane_shared_bytes(group->terms.half_bytes);
+    for (size_t lane = 0; lane < (size_t)group->options.lanes; lane++) {
+        group->lanes[lane].lines = group->lines + lane * world;
+        group->lanes[lane].staging = group->staging + lane * world;
+        for (size_t rank = 0; rank < world; rank++) {
+            unsigned char *base = (unsigned char *)group->options.shared[rank] + lane * lane_bytes;
+            group->lines[lane * world + rank] = (struct lane_line *)(void *)base;
+            group->staging[lane * world + rank] = base + sizeof(struct lane_line);
+        }
+    }
+}
+
+static void group_release(struct group *group)
+{
+    if (atomic_fetch_sub(&group->references, 1) == 1) {
+        free(group->staging);
+        free(group->lines);
+        free(group->lanes);
+        free(group);
+    }
+}
+
+tutti_status group_create(const struct group_options *options, struct group **out)
+{
+    size_t lanes = (size_t)options->lanes;
+    size_t lines = lanes * (size_t)options->world;
+    struct group *group = calloc(1, sizeof(*group));
+    if (group == NULL) {
+        return error_set_errno("rank %d: host group", options->rank);
+    }
+    group->lanes = calloc(lanes, sizeof(*group->lanes));
+    group->lines = calloc(lines, sizeof(*group->lines));
+    group->staging = calloc(lines, sizeof(*group->staging));
+    atomic_store(&group->references, 1);
+    if (group->lanes == NULL || group->lines == NULL || group->staging == NULL) {
+        group_release(group);
+        return error_set_errno("rank %d: host group of %d lanes", options->rank, options->lanes);
+    }
+    group->options = *options;
+    group->terms = (struct choice_terms){
+        .world = options->world,
+        .processes = options->processes,
+        .half_bytes = choice_half_bytes(options->world, options->message_bytes_max),
+        .one_shot_bytes_max = choice_one_shot_bytes_max(options->world, options->processes),
+    };
+    group->simd = simd_table();
+    group->fenced = !lane_register_process();
+    choose_patience(group);
+    lay_out_lanes(group);
+    *out = group;
+    return TUTTI_OK;
+}
+
+/* Sleeps until a counter of this process is zero; whoever brings it there after `closed` was set wakes us. */
+static void wait_for_zero(_Atomic uint32_t *counter)
+{
+    for (uint32_t value = atomic_load(counter); value != 0; value = atomic_load(counter)) {
+        (void)syscall(SYS_futex, counter, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    }
+}
+
+static void count_down(_Atomic uint32_t *counter)
+{
+    if (atomic_fetch_sub(counter, 1) == 1) {
+        (void)syscall(SYS_futex, counter, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    }
+}
+
+void group_destroy(struct group *group)
+{
+    wait_for_zero(&group->queued);
+    atomic_store(&group->closed, 1);
+    wait_for_zero(&group->running);
+    group_release(group);
+}
+
+/* -- running ---------------------------------------------------------------------------------- */
+
+static void count_call(struct host_lane *lane, const struct operation *operation, enum protocol protocol)
+{
+    struct lane_counts *counts = &lane->counts;
+    atomic_fetch_add_explicit(&counts->calls[operation->kind], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counts->protocols[protocol], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counts->bytes, operation->count * choice_unit_bytes(operation), memory_order_relaxed);
+}
+
+static bool run_protocol(struct group *group, struct host_lane *lane, const struct operation *operation)
+{
+    struct choice choice;
+    choice_make(&choice, operation, &group->terms);
+    count_call(lane, operation, choice.protocol);
+    lane_begin(lane, group->options.rank, signature_pack(operation));
+    struct float_environment environment;
+    float_environment_enter(&environment);
+    bool done = false;
+    switch (choice.protocol) {
+    case PROTOCOL_LOCAL:
+        done = protocol_local(group, operation);
+        break;
+    case PROTOCOL_ONE_SHOT:
+        done = protocol_one_shot(group, lane, operation, &choice);
+        break;
+    case PROTOCOL_TWO_SHOT:
+        done = protocol_two_shot(group, lane, operation, &choice);
+        break;
+    case PROTOCOL_EXCHANGE:
+        done = protocol_exchange(group, lane, operation, &choice);
+        break;
+    case PROTOCOL_DIRECT:
+        done = protocol_direct(group, lane, operation);
+        break;
+    case PROTOCOL_COUNT:
+        break;
+    }
+    float_environment_leave(&environment);
+    if (done) {
+        group->options.call_completed(group->options.user);
+    }
+    return done;
+}
+
+static void report_busy(const struct group *group, uint32_t lane, const struct operation *operation)
+{
+    struct failure failure = {
+        .status = TUTTI_ERR_ARGUMENT, .reporter = group->options.rank, .culprit = group->options.rank};
+    (void)snprintf(failure.sentence, sizeof(failure.sentence),
+                   "rank %d: %s on lane %" PRIu32 " began while another call of this rank runs on that lane: order the "
+                   "two by an event, or give them different lanes",
+                   group->options.rank, kind_names[operation->kind], lane);
+    group->options.fail(group->options.user, &failure);
+}
+
+static tutti_status run_open(struct group *group, uint32_t index, const struct operation *operation)
+{
+    struct host_lane *lane = &group->lanes[index];
+    bool done = false;
+    if (atomic_load_explicit(group->options.failed, memory_order_acquire) == 0) {
+        if (atomic_exchange_explicit(&lane->busy, 1, memory_order_acquire) == 0) {
+            done = run_protocol(group, lane, operation);
+            atomic_store_explicit(&lane->busy, 0, memory_order_release);
+        } else {
+            report_busy(group, index, operation);
+        }
+    }
+    return done ? TUTTI_OK : group->options.status(group->options.user);
+}
+
+tutti_status group_run(struct group *group, uint32_t lane, const struct operation *operation)
+{
+    tutti_status status;
+    atomic_fetch_add(&group->running, 1);
+    if (atomic_load(&group->closed) != 0) {
+        status = error_set(TUTTI_ERR_ARGUMENT, "a graph replayed %s of a communicator that has been destroyed",
+                           kind_names[operation->kind]);
+    } else {
+        status = run_open(group, lane, operation);
+    }
+    count_down(&group->running);
+    if (status != TUTTI_OK) {
+        poison_result(operation, group->options.rank, group->options.world);
+    }
+    return status;
+}
+
+/* -- enqueueing ------------------------------------------------------------------------------- */
+
+static tutti_status held_run(void *payload)
+{
+    const struct held_call *held = payload;
+    return group_run(held->group, held->lane, &held->operation);
+}
+
+static void held_drop(void *payload)
+{
+    struct held_call *held = payload;
+    if (!held->captured) {
+        count_down(&held->group->queued);
+    }
+    group_release(held->group);
+    free(held);
+}
+
+/* It waits for a launch now, which destruction does not wait for. */
+static void held_recorded(void *payload)
+{
+    struct held_call *held = payload;
+    held->captured = true;
+    atomic_fetch_add_explicit(&held->group->captured, 1, memory_order_relaxed);
+    count_down(&held->group->queued);
+}
+
+static tutti_status enqueue(struct group *group, const struct operation *operation, const tutti_call *call)
+{
+    struct held_call *held = malloc(sizeof(*held));
+    if (held == NULL) {
+        return error_set_errno("rank %d: %s", group->options.rank, kind_names[operation->kind]);
+    }
+    *held = (struct held_call){group, call->lane, false, *operation};
+    struct work work = {
+        .run = held_run,
+        .drop = held_drop,
+        .recorded = held_recorded,
+        .payload = held,
+        .name = kind_names[operation->kind],
+        .chain = &group->lanes[call->lane],
+        .collective = true,
+    };
+    /* Counted first: the stream may have run and dropped it before submit returns. */
+    atomic_fetch_add(&group->references, 1);
+    atomic_fetch_add(&group->queued, 1);
+    tutti_status status = stream_submit(call->stream, &work);
+    if (status != TUTTI_OK) {
+        held_drop(held);
+    }
+    return status;
+}
+
+tutti_status group_call(struct group *group, const struct operation *operation, const tutti_call *call, bool can_block)
+{
+    if (call->stream != NULL) {
+        return enqueue(group, operation, call);
+    }
+    if (!can_block) {
+        return error_set(
+            TUTTI_ERR_ARGUMENT,
+            "%s on the NULL stream would wait for ranks that this thread has yet to call: the communicator "
+            "was made by tutti_comm_create_all, so pass a stream of its own for each rank",
+            kind_names[operation->kind]);
+    }
+    return group_run(group, call->lane, operation);
+}
+
+/* -- asking ----------------------------------------------------------------------------------- */
+
+void group_stats(struct group *group, tutti_stats *stats)
+{
+    uint64_t protocols[PROTOCOL_COUNT] = {0};
+    for (int lane = 0; lane < group->options.lanes; lane++) {
+        const struct lane_counts *counts = &group->lanes[lane].counts;
+        for (int kind = 0; kind < TUTTI_COLLECTIVE_COUNT; kind++) {
+            stats->calls[kind] += atomic_load_explicit(&counts->calls[kind], memory_order_relaxed);
+        }
+        for (int protocol = 0; protocol < PROTOCOL_COUNT; protocol++) {
+            protocols[protocol] += atomic_load_explicit(&counts->protocols[protocol], memory_order_relaxed);
+        }
+        stats->bytes += atomic_load_explicit(&counts->bytes, memory_order_relaxed);
+        stats->waits_slept += atomic_load_explicit(&counts->slept, memory_order_relaxed);
+    }
+    stats->captured = atomic_load_explicit(&group->captured, memory_order_relaxed);
+    stats->one_shot = protocols[PROTOCOL_ONE_SHOT];
+    stats->two_shot = protocols[PROTOCOL_TWO_SHOT];
+    stats->exchange = protocols[PROTOCOL_EXCHANGE];
+    stats->direct = protocols[PROTOCOL_DIRECT];
+    stats->local = protocols[PROTOCOL_LOCAL];
+}
+
+void group_plan(const struct group *group, const struct operation *operation, tutti_plan_t *plan)
+{
+    struct choice choice;
+    choice_make(&choice, operation, &group->terms);
+    plan->chunks = choice.rounds;
+    (void)snprintf(plan->protocol, sizeof(plan->protocol), "%s", choice_protocol_name(choice.protocol));
+    (void)snprintf(plan->reason, sizeof(plan->reason), "%s", choice.reason);
+}
