@@ -306,7 +306,6 @@ uint64_t values_hash(const void *data, size_t bytes)
 /* -- areas ------------------------------------------------------------------------------------------- */
 
 #define GUARD_BYTE 0xd7
-#define UNTOUCHED_BYTE 0xa5
 
 void area_create(struct area *area, size_t bytes_max)
 {
@@ -329,7 +328,7 @@ void *area_take(struct area *area, size_t bytes, size_t offset)
     area->span = area->memory + VALUES_GUARD_BYTES + offset;
     area->span_bytes = bytes;
     memset(area->span - VALUES_GUARD_BYTES, GUARD_BYTE, VALUES_GUARD_BYTES);
-    memset(area->span, UNTOUCHED_BYTE, bytes);
+    memset(area->span, VALUES_UNTOUCHED, bytes);
     memset(area->span + bytes, GUARD_BYTE, VALUES_GUARD_BYTES);
     return area->span;
 }

@@ -47,6 +47,7 @@ bool values_check_bytes(const void *dst, uint64_t call, int rank, size_t first, 
 /* -- buffers with guards ------------------------------------------------------------------------- */
 
 #define VALUES_GUARD_BYTES 64
+#define VALUES_UNTOUCHED 0xa5 /* what a fresh span holds */
 
 /* A block of memory, reused by many calls: each takes a span of it, wherever it wants, between guards. */
 struct area {
@@ -60,7 +61,7 @@ struct area {
 void area_create(struct area *area, size_t bytes_max);
 void area_destroy(struct area *area);
 
-/* A span at `offset` (< 64) from a 64-byte boundary, filled with a pattern that no result has, between
+/* A span at `offset` (< 64) from a 64-byte boundary, filled with VALUES_UNTOUCHED, between
  * guards. Ends the span before. */
 void *area_take(struct area *area, size_t bytes, size_t offset);
 
