@@ -104,7 +104,8 @@ TUTTI_API tutti_status tutti_host_capture_begin(tutti_host_stream *stream, tutti
  * streams that were forked from it leave the capture, also on failure. CAPTURE, and *graph untouched, if the capture
  * was invalidated (the sentence says by what, and names the first operation that was refused), if a
  * forked stream was not joined, if the stream was not the one the capture began on, or, unless RELAXED,
- * if another thread began it. */
+ * if another thread began it. In the last two cases the capture is invalidated and stays open: whoever began it must
+ * still end it, or destroy the stream it began on. */
 TUTTI_API tutti_status tutti_host_capture_end(tutti_host_stream *stream, tutti_host_graph **graph);
 
 /* *status of the stream; *id of its capture, unique in the process and never reused (0 if none). */
