@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "comm/mesh.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "comm/socket.h"
+#include "comm/token.h"
+
+#define PACKET_MAGIC 0x3168736d69747474u /* "tttimsh1" */
+#define PENDING_MAX 64                   /* connections that have not said yet who they are */
+#define PROBE_NS 50000000u
+
+enum packet_type { PACKET_CALL = 1, PACKET_ANSWER = 2, PACKET_FAILED = 3 };
+
+struct packet {
+    uint64_t magic;
+    int32_t type;
+    int32_t from, to;
+    int32_t status;                  /* FAILED */
+    uint8_t token[MESH_TOKEN_BYTES]; /* CALL: of the called rank */
+    char sentence[MESH_SENTENCE_BYTES];
+};
+
+/* What this rank still lacks of a peer. */
+enum link_state { LINK_DONE, LINK_AWAITS_CALL, LINK_AWAITS_ANSWER };
+
+struct joining {
+    const struct mesh *mesh;
+    int listener;
+    enum link_state links[TUTTI_WORLD_MAX];
+    bool refused[TUTTI_WORLD_MAX]; /* its listener was gone at the last probe */
+    int pending[PENDING_MAX];
+    int pending_count;
+    uint64_t probed_ns;
+};
+
+tutti_status mesh_listen(const struct segment *own, struct mesh_address *address, int *listener)
+{
+    uint8_t random[MESH_TOKEN_BYTES];
+    memset(address, 0, sizeof(*address));
+    tutti_status status = process_cookie(address->process);
+    if (status == TUTTI_OK) {
+        status = process_random(address->token, sizeof(address->token));
+    }
+    if (status == TUTTI_OK) {
+        status = process_random(random, sizeof(random));
+    }
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    char digits[2 * MESH_TOKEN_BYTES + 1];
+    token_print(random, digits);
+    (void)snprintf(address->name, sizeof(address->name), "tutti-mesh-%s", digits);
+    address->pid = (int32_t)getpid();
+    address->segment_device = own->device;
+    address->segment_inode = own->inode;
+    address->segment_bytes = own->bytes;
+    int fd = socket_listen_abstract(address->name, SOCK_SEQPACKET);
+    if (fd < 0) {
+        return error_set_errno("listening for the other ranks");
+    }
+    *listener = fd;
+    return TUTTI_OK;
+}
+
+static tutti_status peer_gone(const struct mesh *mesh, int rank)
+{
+    return error_set(TUTTI_ERR_PEER_LOST, "rank %d (pid %d) ended or gave up while the communicator was being made",
+                     rank, (int)mesh->addresses[rank].pid);
+}
+
+static bool packet_sound(struct packet *packet)
+{
+    packet->sentence[sizeof(packet->sentence) - 1] = 0;
+    return packet->magic == PACKET_MAGIC;
+}
+
+bool mesh_last_words(int socket, tutti_status *status, char *sentence)
+{
+    bool spoken = false;
+    for (int left = 8; left > 0; left--) {
+        struct packet packet;
+        int passed = -1;
+        if (!socket_receive_packet(socket, &packet, sizeof(packet), &passed)) {
+            break;
+        }
+        socket_close(&passed);
+        if (packet_sound(&packet) && packet.type == PACKET_FAILED && packet.status < 0 &&
+            packet.status >= TUTTI_ERR_ABORTED) {
+            *status = (tutti_status)packet.status;
+            memcpy(sentence, packet.sentence, sizeof(packet.sentence));
+            spoken = true;
+        }
+    }
+    return spoken;
+}
+
+/* The connection to `rank` closed: passes on why, if it said so. */
+static tutti_status peer_closed(const struct mesh *mesh, int rank)
+{
+    tutti_status status = TUTTI_OK;
+    char sentence[MESH_SENTENCE_BYTES];
+    if (mesh_last_words(mesh->sockets[rank], &status, sentence)) {
+        return error_set(status, "%s", sentence);
+    }
+    return peer_gone(mesh, rank);
+}
+
+void mesh_tell(const struct mesh *mesh, tutti_status status, const char *sentence)
+{
+    struct packet packet = {PACKET_MAGIC, PACKET_FAILED, mesh->rank, 0, status, {0}, {0}};
+    (void)snprintf(packet.sentence, sizeof(packet.sentence), "%s", sentence);
+    for (int rank = 0; rank < mesh->world; rank++) {
+        if (mesh->sockets[rank] >= 0) {
+            packet.to = rank;
+            (void)socket_send_packet(mesh->sockets[rank], &packet, sizeof(packet), -1);
+        }
+    }
+}
+
+static tutti_status packet_send(const struct mesh *mesh, int rank, enum packet_type type)
+{
+    struct packet packet = {PACKET_MAGIC, (int32_t)type, mesh->rank, rank, 0, {0}, {0}};
+    memcpy(packet.token, mesh->addresses[rank].token, sizeof(packet.token));
+    if (socket_send_packet(mesh->sockets[rank], &packet, sizeof(packet), segment_fd(*mesh->own))) {
+        return TUTTI_OK;
+    }
+    if (errno == EPIPE || errno == ECONNRESET) {
+        return peer_closed(mesh, rank);
+    }
+    return error_set_errno("passing shared memory to rank %d", rank);
+}
+
+static tutti_status segment_take(const struct mesh *mesh, int rank, int *passed)
+{
+    if (*passed < 0) {
+        return error_set(TUTTI_ERR_SYSTEM, "rank %d passed no shared memory (is the limit of open files reached?)",
+                         rank);
+    }
+    tutti_status status = segment_import(*passed, mesh->addresses[rank].segment_bytes, &mesh->segments[rank]);
+    socket_close(passed);
+    return status;
+}
+
+/* Calls a lower rank: it has listened since before it gave its address. */
+static tutti_status lower_call(const struct mesh *mesh, int rank, struct deadline *deadline)
+{
+    int fd = socket_connect_abstract(mesh->addresses[rank].name, SOCK_SEQPACKET);
+    while (fd < 0 && errno == EAGAIN && !deadline_cut(deadline) && !deadline_expired(deadline)) {
+        (void)poll(NULL, 0, 1); /* its queue is full for the moment */
+        fd = socket_connect_abstract(mesh->addresses[rank].name, SOCK_SEQPACKET);
+    }
+    if (fd < 0 && errno == ECONNREFUSED) {
+        return peer_gone(mesh, rank);
+    }
+    if (fd < 0) {
+        return error_set_errno("connecting to rank %d", rank);
+    }
+    if (socket_peer_user(fd) != geteuid()) {
+        socket_close(&fd);
+        return error_set(TUTTI_ERR_SYSTEM, "rank %d's socket belongs to another user", rank);
+    }
+    mesh->sockets[rank] = fd;
+    return packet_send(mesh, rank, PACKET_CALL);
+}
+
+static void pending_drop(struct joining *joining, int index, bool close_it)
+{
+    if (close_it) {
+        (void)close(joining->pending[index]);
+    }
+    joining->pending[index] = joining->pending[--joining->pending_count];
+}
+
+static void callers_accept(struct joining *joining)
+{
+    for (;;) {
+        int fd = socket_accept(joining->listener);
+        if (fd < 0) {
+            return; /* none left; a lack of descriptors shows as ranks that do not arrive */
+        }
+        if (socket_peer_user(fd) != geteuid()) {
+            log_line(LOG_WARN, "refused a connection of user %ld", (long)socket_peer_user(fd));
+            (void)close(fd);
+            continue;
+        }
+        if (joining->pending_count == PENDING_MAX) {
+            pending_drop(joining, 0, true); /* whoever is quiet for so long is no rank */
+        }
+        joining->pending[joining->pending_count++] = fd;
+    }
+}
+
+/* Reads what a pending connection has to say. Strangers are dropped; only a rank's own trouble is an error. */
+static tutti_status caller_hear(struct joining *joining, int index)
+{
+    const struct mesh *mesh = joining->mesh;
+    struct packet packet;
+    int passed = -1;
+    if (!socket_receive_packet(joining->pending[index], &packet, sizeof(packet), &passed)) {
+        if (errno != EAGAIN) {
+            pending_drop(joining, index, true);
+        }
+        return TUTTI_OK;
+    }
+    bool known = packet_sound(&packet) && packet.type == PACKET_CALL && packet.to == mesh->rank &&
+                 packet.from > mesh->rank && packet.from < mesh->world &&
+                 token_equal(packet.token, mesh->addresses[mesh->rank].token) &&
+                 joining->links[packet.from] == LINK_AWAITS_CALL;
+    if (!known) {
+        log_line(LOG_WARN, "rank %d refused a connection that is none of its peers'", mesh->rank);
+        socket_close(&passed);
+        pending_drop(joining, index, true);
+        return TUTTI_OK;
+    }
+    int rank = packet.from;
+    mesh->sockets[rank] = joining->pending[index];
+    pending_drop(joining, index, false);
+    tutti_status status = segment_take(mesh, rank, &passed);
+    if (status == TUTTI_OK) {
+        status = packet_send(mesh, rank, PACKET_ANSWER);
+    }
+    joining->links[rank] = LINK_DONE;
+    return status;
+}
+
+static tutti_status answer_hear(struct joining *joining, int rank)
+{
+    const struct mesh *mesh = joining->mesh;
+    struct packet packet;
+    int passed = -1;
+    if (!socket_receive_packet(mesh->sockets[rank], &packet, sizeof(packet), &passed)) {
+        return errno == EAGAIN ? TUTTI_OK : peer_gone(mesh, rank);
+    }
+    if (!packet_sound(&packet) || packet.from != rank || packet.to != mesh->rank) {
+        socket_close(&passed);
+        return error_set(TUTTI_ERR_SYSTEM, "rank %d answered nonsense", rank);
+    }
+    if (packet.type == PACKET_FAILED) {
+        socket_close(&passed);
+        bool legal = packet.status < 0 && packet.status >= TUTTI_ERR_ABORTED;
+        return error_set(legal ? (tutti_status)packet.status : TUTTI_ERR_SYSTEM, "%s", packet.sentence);
+    }
+    joining->links[rank] = LINK_DONE;
+    return segment_take(mesh, rank, &passed);
+}
+
+/* A rank that dies before it has called us leaves no closed connection, but nobody listens at its address. */
+static tutti_status absent_probe(struct joining *joining)
+{
+    uint64_t now_ns = clock_now_ns();
+    if (now_ns - joining->probed_ns < PROBE_NS) {
+        return TUTTI_OK;
+    }
+    joining->probed_ns = now_ns;
+    const struct mesh *mesh = joining->mesh;
+    for (int rank = 0; rank < mesh->world; rank++) {
+        if (joining->links[rank] != LINK_AWAITS_CALL) {
+            continue;
+        }
+        int fd = socket_connect_abstract(mesh->addresses[rank].name, SOCK_SEQPACKET);
+        bool refused = fd < 0 && errno == ECONNREFUSED;
+        socket_close(&fd);
+        /* Twice: its call may have been under way to our queue when it stopped listening. */
+        if (refused && joining->refused[rank]) {
+            return peer_gone(mesh, rank);
+        }
+        joining->refused[rank] = refused;
+    }
+    return TUTTI_OK;
+}
+
+/* Waits for something to happen and deals with it. */
+static tutti_status joining_step(struct joining *joining)
+{
+    const struct mesh *mesh = joining->mesh;
+    struct pollfd watched[1 + PENDING_MAX + TUTTI_WORLD_MAX];
+    int watched_rank[TUTTI_WORLD_MAX];
+    int pending_count = joining->pending_count;
+    nfds_t count = 0;
+    watched[count++] = (struct pollfd){joining->listener, POLLIN, 0};
+    for (int index = 0; index < pending_count; index++) {
+        watched[count++] = (struct pollfd){joining->pending[index], POLLIN, 0};
+    }
+    nfds_t first_rank = count;
+    for (int rank = 0; rank < mesh->world; rank++) {
+        if (mesh->sockets[rank] >= 0) {
+            watched_rank[count - first_rank] = rank;
+            short events = joining->links[rank] == LINK_AWAITS_ANSWER ? POLLIN : 0;
+            watched[count++] = (struct pollfd){mesh->sockets[rank], events, 0};
+        }
+    }
+    (void)poll(watched, count, DEADLINE_STEP_MS);
+    tutti_status status = TUTTI_OK;
+    for (nfds_t index = first_rank; index < count && status == TUTTI_OK; index++) {
+        int rank = watched_rank[index - first_rank];
+        if (watched[index].revents != 0 && joining->links[rank] == LINK_AWAITS_ANSWER) {
+            status = answer_hear(joining, rank);
+        } else if (watched[index].revents != 0) {
+            status = peer_closed(mesh, rank);
+        }
+    }
+    /* Backwards: dropping one moves the last into its place. */
+    for (int index = pending_count - 1; index >= 0 && status == TUTTI_OK; index--) {
+        if (watched[1 + index].revents != 0) {
+            status = caller_hear(joining, index);
+        }
+    }
+    if (status == TUTTI_OK) {
+        callers_accept(joining);
+        status = absent_probe(joining);
+    }
+    return status;
+}
+
+static bool joining_done(const struct joining *joining)
+{
+    for (int rank = 0; rank < joining->mesh->world; rank++) {
+        if (joining->links[rank] != LINK_DONE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static tutti_status joining_expired(const struct joining *joining, const struct deadline *deadline)
+{
+    int missing = 0;
+    while (missing < joining->mesh->world - 1 && joining->links[missing] == LINK_DONE) {
+        missing++;
+    }
+    return error_set(TUTTI_ERR_TIMEOUT, "rank %d waited %u ms for rank %d (pid %d) to connect", joining->mesh->rank,
+                     deadline->limit_ms, missing, (int)joining->mesh->addresses[missing].pid);
+}
+
+/* Ranks of this process are found in its cache; those of others are called or waited for. */
+static tutti_status joining_begin(struct joining *joining, struct deadline *deadline)
+{
+    const struct mesh *mesh = joining->mesh;
+    const struct mesh_address *own = &mesh->addresses[mesh->rank];
+    for (int rank = 0; rank < mesh->world; rank++) {
+        const struct mesh_address *address = &mesh->addresses[rank];
+        bool same_process = memcmp(address->process, own->process, sizeof(own->process)) == 0;
+        joining->links[rank] = LINK_DONE;
+        if (rank == mesh->rank) {
+            continue;
+        }
+        if (same_process) {
+            mesh->segments[rank] =
+                segment_find(address->segment_device, address->segment_inode, address->segment_bytes);
+            if (mesh->segments[rank] == NULL) {
+                return peer_gone(mesh, rank);
+            }
+        } else if (rank > mesh->rank) {
+            joining->links[rank] = LINK_AWAITS_CALL;
+        } else {
+            tutti_status status = lower_call(mesh, rank, deadline);
+            if (status != TUTTI_OK) {
+                return status;
+            }
+            joining->links[rank] = LINK_AWAITS_ANSWER;
+        }
+    }
+    return TUTTI_OK;
+}
+
+tutti_status mesh_join(const struct mesh *mesh, int listener, struct deadline *deadline)
+{
+    struct joining joining;
+    memset(&joining, 0, sizeof(joining));
+    joining.mesh = mesh;
+    joining.listener = listener;
+    joining.probed_ns = clock_now_ns();
+    tutti_status status = joining_begin(&joining, deadline);
+    while (status == TUTTI_OK && !joining_done(&joining)) {
+        status = joining_step(&joining);
+        if (status == TUTTI_OK && !joining_done(&joining)) {
+            if (deadline_cut(deadline)) {
+                status = error_set(TUTTI_ERR_ABORTED, "the making of the communicator was given up by another rank");
+            } else if (deadline_expired(deadline)) {
+                status = joining_expired(&joining, deadline);
+            }
+        }
+    }
+    while (joining.pending_count > 0) {
+        pending_drop(&joining, 0, true);
+    }
+    return status;
+}
