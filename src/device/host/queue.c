@@ -64,14 +64,24 @@ static bool worker_needed(const struct queue *queue)
     return !queue->executing && (queue->closing || completed(queue) < queue->enqueued);
 }
 
-/* With the mutex held: says whether the worker must be signalled, and that it will be. */
+/* With the mutex held: decides whether the worker must be signalled. The signal itself comes after the unlock, or the
+ * worker would wake only to wait for the mutex; by then a task may have destroyed the stream, hence the reference. */
 static bool worker_claim(struct queue *queue)
 {
     if (!queue->worker_asleep || !worker_needed(queue)) {
         return false;
     }
     queue->worker_asleep = false;
+    queue_retain(queue);
     return true;
+}
+
+static void worker_signal(struct queue *queue, bool claimed)
+{
+    if (claimed) {
+        (void)pthread_cond_signal(&queue->work);
+        queue_release(queue);
+    }
 }
 
 static void *worker_main(void *argument)
@@ -175,12 +185,10 @@ void queue_close(struct queue *queue)
     }
     (void)pthread_mutex_lock(&queue->mutex);
     queue->closing = true;
-    bool signal = worker_claim(queue);
+    bool claimed = worker_claim(queue);
     pthread_t worker = queue->worker;
     (void)pthread_mutex_unlock(&queue->mutex);
-    if (signal) {
-        (void)pthread_cond_signal(&queue->work);
-    }
+    worker_signal(queue, claimed);
     if (inside) {
         (void)pthread_detach(worker);
     } else {
@@ -217,11 +225,9 @@ tutti_status queue_push(struct queue *queue, const struct task *task)
     }
     queue->ring[queue->enqueued & (queue->capacity - 1)] = *task;
     queue->enqueued++;
-    bool signal = worker_claim(queue);
+    bool claimed = worker_claim(queue);
     (void)pthread_mutex_unlock(&queue->mutex);
-    if (signal) {
-        (void)pthread_cond_signal(&queue->work);
-    }
+    worker_signal(queue, claimed);
     return TUTTI_OK;
 }
 
@@ -264,11 +270,9 @@ void queue_wait(struct queue *queue, uint64_t position)
     queue_retain(queue); /* a task may destroy the stream */
     (void)pthread_mutex_lock(&queue->mutex);
     reach(queue, position);
-    bool signal = worker_claim(queue); /* tasks behind our position are the worker's */
+    bool claimed = worker_claim(queue); /* tasks behind our position are the worker's */
     (void)pthread_mutex_unlock(&queue->mutex);
-    if (signal) {
-        (void)pthread_cond_signal(&queue->work);
-    }
+    worker_signal(queue, claimed);
     queue_release(queue);
     if (strcmp(sentence, tutti_last_error()) != 0) {
         (void)error_set(TUTTI_OK, "%s", sentence);
