@@ -59,7 +59,8 @@ install: build ## into PREFIX (/usr/local), below DESTDIR
 	@DESTDIR="$(DESTDIR)" $(CMAKE) --install $(BUILD) --prefix $(PREFIX)
 
 docs: build ## writes docs/settings.md from the settings table
-	@$(CMAKE) --build $(BUILD) --target docs
+	@mkdir -p docs
+	@$(BUILD)/bin/tutti info --settings --markdown >docs/settings.md
 
 format: ## clang-format over all C files
 	@scripts/require.sh format
