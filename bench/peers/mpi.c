@@ -124,7 +124,7 @@ static int result(struct mpi *mpi, int code)
     return -1;
 }
 
-static int mpi_call(void *self, const struct bench_order *order, const void *src, void *dst)
+static int mpi_call(void *self, const struct bench_order *order, int root, const void *src, void *dst)
 {
     struct mpi *mpi = self;
     MPI_Datatype type = order->dtype == TUTTI_F32 ? MPI_FLOAT : MPI_UINT16_T;
@@ -142,7 +142,7 @@ static int mpi_call(void *self, const struct bench_order *order, const void *src
     case TUTTI_ALL_GATHER:
         return result(mpi, MPI_Allgather(src, count, type, dst, count, type, MPI_COMM_WORLD));
     case TUTTI_BROADCAST:
-        return result(mpi, MPI_Bcast(dst, count, type, 0, MPI_COMM_WORLD));
+        return result(mpi, MPI_Bcast(dst, count, type, root, MPI_COMM_WORLD));
     case TUTTI_ALL_TO_ALL:
         return result(mpi, MPI_Alltoall(src, count, type, dst, count, type, MPI_COMM_WORLD));
     case TUTTI_BARRIER:

@@ -14,7 +14,7 @@
  *
  * With --graph the same calls (one per slot) are captured once and replayed: time of a replay between the slowest
  * ranks' stamps, divided by its calls; the percentiles are then over replays. MPI has no graphs; its columns
- * stay eager. In broadcast an MPI root may run ahead of the others; the slowest rank's completions count.
+ * stay eager. In broadcast the root goes round, or it would run ahead and wait for nobody.
  *
  * Buffers. A rank goes through `slots` pairs of input and output: as many as make 1 MiB, about what a core's own cache
  * holds, as activations do that were just computed; at least 4 and at most 64, so that from 256 KiB on the set outgrows

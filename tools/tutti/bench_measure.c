@@ -82,12 +82,18 @@ static int lay_out(struct measure *m, const struct bench_order *order, struct be
     return 0;
 }
 
+/* Broadcasts take turns: a fixed root would not wait for anybody, and the loop would time how far it runs ahead. */
+static int slot_root(const struct measure *m, uint32_t slot)
+{
+    return (int)(slot % (uint32_t)m->ranks);
+}
+
 static void fill_slot(struct measure *m, const struct bench_order *order, uint32_t slot, uint64_t call)
 {
     tutti_dtype dtype = (tutti_dtype)order->dtype;
     if (order->collective == TUTTI_BROADCAST) { /* in place: the root's buffer is what it sends */
-        if (m->rank == 0) {
-            bench_values_fill(dtype, m->ranks, call, 0, 0, slot_dst(m, order, slot), m->dst_count);
+        if (m->rank == slot_root(m, slot)) {
+            bench_values_fill(dtype, m->ranks, call, m->rank, 0, slot_dst(m, order, slot), m->dst_count);
         }
     } else {
         bench_values_fill(dtype, m->ranks, call, m->rank, 0, slot_src(m, slot), m->src_count);
@@ -109,7 +115,7 @@ static void check_slot(struct measure *m, const struct bench_order *order, uint3
         reply->wrong += bench_values_wrong_sum(dtype, m->ranks, call, mine, got, count);
         break;
     case TUTTI_BROADCAST:
-        reply->wrong += bench_values_wrong(dtype, m->ranks, call, 0, 0, got, count);
+        reply->wrong += bench_values_wrong(dtype, m->ranks, call, slot_root(m, slot), 0, got, count);
         break;
     case TUTTI_ALL_GATHER:
     case TUTTI_ALL_TO_ALL:
@@ -127,7 +133,7 @@ static void check_slot(struct measure *m, const struct bench_order *order, uint3
 
 static int make_call(struct measure *m, const struct bench_order *order, uint32_t slot)
 {
-    return m->library->call(m->self, order, slot_src(m, slot), slot_dst(m, order, slot));
+    return m->library->call(m->self, order, slot_root(m, slot), slot_src(m, slot), slot_dst(m, order, slot));
 }
 
 static int tight_batch(struct measure *m, const struct bench_order *order, uint32_t batch, struct bench_reply *reply)

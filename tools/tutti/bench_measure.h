@@ -23,7 +23,8 @@
 
 /* A library as the loop sees it. Each function returns 0, or -1 with its sentence in text() of this rank. */
 struct bench_library {
-    int (*call)(void *self, const struct bench_order *order, const void *src, void *dst);
+    /* root: of a broadcast, which is in place in dst. */
+    int (*call)(void *self, const struct bench_order *order, int root, const void *src, void *dst);
     int (*barrier)(void *self);
     /* Calls made between begin and end go into a graph; NULL where the library has none. */
     int (*graph_begin)(void *self);

@@ -61,10 +61,11 @@ __attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
     return -1;
 }
 
-/* Picks names out of a comma-separated list into an array of indices, each once. 0, or -1 with *unknown. */
-static int parse_names(char *list, const char *const *names, size_t name_count, int *picked, size_t *count,
-                       const char **unknown)
+/* Picks names out of a comma-separated list into an array of indices, each once. 0, or -1 with the unknown one. */
+static int parse_names(const char *list, const char *const *names, size_t name_count, int *picked, size_t *count,
+                       char unknown[64])
 {
+    char copy[256]; /* the command line itself is reported later */
     *count = 0;
     if (strcmp(list, "all") == 0) {
         for (size_t i = 0; i < name_count; i++) {
@@ -72,14 +73,15 @@ static int parse_names(char *list, const char *const *names, size_t name_count, 
         }
         return 0;
     }
-    for (char *rest = list; rest != NULL;) {
+    (void)snprintf(copy, sizeof(copy), "%s", list);
+    for (char *rest = copy; rest != NULL;) {
         const char *item = strsep(&rest, ",");
         size_t index = 0;
         while (index < name_count && strcmp(item, names[index]) != 0) {
             index++;
         }
         if (index == name_count) {
-            *unknown = item;
+            (void)snprintf(unknown, 64, "%s", item);
             return -1;
         }
         bool known = false;
@@ -93,11 +95,11 @@ static int parse_names(char *list, const char *const *names, size_t name_count, 
     return 0;
 }
 
-static int parse_ops(struct bench_options *options, char *list)
+static int parse_ops(struct bench_options *options, const char *list)
 {
     int picked[TUTTI_COLLECTIVE_COUNT];
-    const char *unknown = NULL;
-    if (parse_names(list, op_names, TUTTI_COLLECTIVE_COUNT, picked, &options->op_count, &unknown) != 0) {
+    char unknown[64];
+    if (parse_names(list, op_names, TUTTI_COLLECTIVE_COUNT, picked, &options->op_count, unknown) != 0) {
         return refuse("--op: unknown operation '%s'; choose from all_reduce, reduce_scatter, all_gather, broadcast, "
                       "all_to_all, barrier, or all",
                       unknown);
@@ -108,11 +110,11 @@ static int parse_ops(struct bench_options *options, char *list)
     return 0;
 }
 
-static int parse_dtypes(struct bench_options *options, char *list)
+static int parse_dtypes(struct bench_options *options, const char *list)
 {
     int picked[BENCH_DTYPES];
-    const char *unknown = NULL;
-    if (parse_names(list, dtype_names, BENCH_DTYPES, picked, &options->dtype_count, &unknown) != 0) {
+    char unknown[64];
+    if (parse_names(list, dtype_names, BENCH_DTYPES, picked, &options->dtype_count, unknown) != 0) {
         return refuse("--dtype: unknown type '%s'; choose from f32, f16, bf16, or all", unknown);
     }
     for (size_t i = 0; i < options->dtype_count; i++) {
@@ -121,11 +123,11 @@ static int parse_dtypes(struct bench_options *options, char *list)
     return 0;
 }
 
-static int parse_peers(struct bench_options *options, char *list)
+static int parse_peers(struct bench_options *options, const char *list)
 {
     int picked[BENCH_PEERS];
-    const char *unknown = NULL;
-    if (parse_names(list, peer_names, BENCH_PEERS, picked, &options->peer_count, &unknown) != 0) {
+    char unknown[64];
+    if (parse_names(list, peer_names, BENCH_PEERS, picked, &options->peer_count, unknown) != 0) {
         if (strcmp(unknown, "nccl") == 0 || strcmp(unknown, "nccl-symmetric") == 0) {
             return refuse("--peers: %s runs on NVIDIA GPUs and needs the cuda backend, which this build does not have",
                           unknown);

@@ -25,7 +25,7 @@ static int result(struct ours *ours, tutti_status status)
     return -1;
 }
 
-static int ours_call(void *self, const struct bench_order *order, const void *src, void *dst)
+static int ours_call(void *self, const struct bench_order *order, int root, const void *src, void *dst)
 {
     struct ours *ours = self;
     tutti_call call = {.struct_bytes = sizeof(call), .stream = ours->capturing ? ours->stream : NULL};
@@ -40,7 +40,7 @@ static int ours_call(void *self, const struct bench_order *order, const void *sr
     case TUTTI_ALL_GATHER:
         return result(ours, tutti_all_gather(ours->comm, src, dst, bytes, &call));
     case TUTTI_BROADCAST:
-        return result(ours, tutti_broadcast(ours->comm, dst, bytes, 0, &call));
+        return result(ours, tutti_broadcast(ours->comm, dst, bytes, root, &call));
     case TUTTI_ALL_TO_ALL:
         return result(ours, tutti_all_to_all(ours->comm, src, dst, bytes, &call));
     case TUTTI_BARRIER:

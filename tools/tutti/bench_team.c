@@ -20,6 +20,7 @@
 #define START_MS 60000
 #define REPLY_MS 300000
 #define LEAVE_MS 5000
+#define FAILED_LEAVE_MS 300 /* the other ranks may be waiting for the one that failed */
 
 void bench_team_clear(struct bench_team *team, const char *name, int ranks)
 {
@@ -155,45 +156,76 @@ static int fail(struct bench_team *team, int rank, const char *what)
     return -1;
 }
 
-/* Waits until the rank says something. 0, or -1 with a sentence: gone, or silent for too long. */
-static int await_rank(struct bench_team *team, int rank, int timeout_ms)
+/* Waits until one of the ranks that are still to answer says something, so that the first to fail is heard even if the
+ * others wait for it. Returns the rank, and takes it off the list; or -1 with a sentence. */
+static int await_rank(struct bench_team *team, bool *pending, int timeout_ms)
 {
-    struct pollfd wait = {.fd = team->fds[rank], .events = POLLIN};
+    struct pollfd waits[TUTTI_WORLD_MAX];
     int ready = 0;
+    int silent = 0;
+    for (int rank = 0; rank < team->ranks; rank++) {
+        waits[rank] = (struct pollfd){.fd = pending[rank] ? team->fds[rank] : -1, .events = POLLIN};
+        silent = pending[rank] ? rank : silent;
+    }
     do {
-        ready = poll(&wait, 1, timeout_ms);
+        ready = poll(waits, (nfds_t)team->ranks, timeout_ms);
     } while (ready < 0 && errno == EINTR);
-    return ready > 0 ? 0 : fail(team, rank, "did not answer in time");
+    for (int rank = 0; rank < team->ranks && ready > 0; rank++) {
+        if (waits[rank].revents != 0) {
+            pending[rank] = false;
+            return rank;
+        }
+    }
+    return fail(team, silent, "did not answer in time");
+}
+
+static int take_hello(struct bench_team *team, int rank, struct bench_stamps *stamps)
+{
+    struct bench_hello hello;
+    (void)stamps;
+    if (bench_wire_receive(team->fds[rank], &hello, sizeof(hello)) != 0) {
+        return fail(team, rank, "ended before it had started");
+    }
+    if (hello.magic != BENCH_MAGIC || hello.rank != rank || hello.ranks != team->ranks) {
+        return fail(team, rank, "is of another build than the bench");
+    }
+    hello.text[sizeof(hello.text) - 1] = '\0';
+    hello.device_text[sizeof(hello.device_text) - 1] = '\0';
+    if (hello.failed != 0) {
+        return fail(team, rank, hello.text);
+    }
+    (void)snprintf(team->version, sizeof(team->version), "%s", hello.text);
+    (void)snprintf(team->device, sizeof(team->device), "%s", hello.device_text);
+    return 0;
+}
+
+/* Calls take for every rank, in the order in which they answer. */
+static int for_answers(struct bench_team *team, int timeout_ms,
+                       int (*take)(struct bench_team *team, int rank, struct bench_stamps *stamps),
+                       struct bench_stamps *stamps)
+{
+    bool pending[TUTTI_WORLD_MAX];
+    for (int rank = 0; rank < team->ranks; rank++) {
+        pending[rank] = true;
+    }
+    for (int left = team->ranks; left > 0; left--) {
+        int rank = await_rank(team, pending, timeout_ms);
+        if (rank < 0 || take(team, rank, stamps) != 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* Reads every rank's hello, which tells whether its library has started. */
 int bench_team_greet(struct bench_team *team)
 {
-    for (int rank = 0; rank < team->ranks; rank++) {
-        struct bench_hello hello;
-        if (await_rank(team, rank, START_MS) != 0) {
-            return -1;
-        }
-        if (bench_wire_receive(team->fds[rank], &hello, sizeof(hello)) != 0) {
-            return fail(team, rank, "ended before it had started");
-        }
-        if (hello.magic != BENCH_MAGIC || hello.rank != rank || hello.ranks != team->ranks) {
-            return fail(team, rank, "is of another build than the bench");
-        }
-        hello.text[sizeof(hello.text) - 1] = '\0';
-        hello.device_text[sizeof(hello.device_text) - 1] = '\0';
-        if (hello.failed != 0) {
-            return fail(team, rank, hello.text);
-        }
-        (void)snprintf(team->version, sizeof(team->version), "%s", hello.text);
-        (void)snprintf(team->device, sizeof(team->device), "%s", hello.device_text);
-    }
-    return 0;
+    return for_answers(team, START_MS, take_hello, NULL);
 }
 
 static int make_room(struct bench_team *team, struct bench_stamps *stamps, int rank, uint64_t per_rank)
 {
-    if (rank == 0) {
+    if (stamps->per_rank == 0) { /* the first to answer */
         stamps->per_rank = per_rank;
         uint64_t all = per_rank * (uint64_t)team->ranks;
         if (all > stamps->capacity) {
@@ -206,15 +238,12 @@ static int make_room(struct bench_team *team, struct bench_stamps *stamps, int r
             stamps->capacity = all;
         }
     }
-    return stamps->per_rank == per_rank ? 0 : fail(team, rank, "measured another number of calls than rank 0");
+    return stamps->per_rank == per_rank ? 0 : fail(team, rank, "measured another number of calls than the others");
 }
 
 static int take_reply(struct bench_team *team, int rank, struct bench_stamps *stamps)
 {
     struct bench_reply reply;
-    if (await_rank(team, rank, REPLY_MS) != 0) {
-        return -1;
-    }
     if (bench_wire_receive(team->fds[rank], &reply, sizeof(reply)) != 0 || reply.magic != BENCH_MAGIC) {
         return fail(team, rank, "ended in the middle of the measurement");
     }
@@ -243,12 +272,8 @@ int bench_team_order(struct bench_team *team, const struct bench_order *order, s
             return fail(team, rank, "has ended");
         }
     }
-    for (int rank = 0; rank < team->ranks; rank++) {
-        if (take_reply(team, rank, stamps) != 0) {
-            return -1;
-        }
-    }
-    return 0;
+    stamps->per_rank = 0;
+    return for_answers(team, REPLY_MS, take_reply, stamps);
 }
 
 /* -- the end --------------------------------------------------------------------------------- */
@@ -267,9 +292,9 @@ static bool await_process(pid_t pid, int timeout_ms)
     return false;
 }
 
-static void end_process(pid_t pid)
+static void end_process(pid_t pid, bool failed)
 {
-    if (await_process(pid, LEAVE_MS)) {
+    if (await_process(pid, failed ? FAILED_LEAVE_MS : LEAVE_MS)) {
         return;
     }
     (void)kill(pid, SIGTERM); /* a launcher takes its ranks with it */
@@ -289,7 +314,7 @@ void bench_team_stop(struct bench_team *team)
     }
     for (int i = 0; i < TUTTI_WORLD_MAX; i++) {
         if (team->pids[i] > 0) {
-            end_process(team->pids[i]);
+            end_process(team->pids[i], team->sentence[0] != '\0');
             team->pids[i] = 0;
         }
     }
