@@ -68,7 +68,7 @@ static int lay_out(struct measure *m, const struct bench_order *order, struct be
         memset(m->memory, 0, bytes); /* page faults belong to nobody's time */
     }
     size_t stamps = (size_t)order->batches * (order->loop == BENCH_LOOP_TIGHT ? order->slots : 2);
-    if (stamps > m->stamps_capacity) {
+    if (m->stamps == NULL || stamps > m->stamps_capacity) {
         free(m->stamps);
         m->stamps_capacity = 0;
         m->stamps = calloc(stamps, sizeof(*m->stamps));

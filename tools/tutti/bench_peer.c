@@ -224,7 +224,9 @@ void bench_team_add_log(struct bench_team *team)
     }
     log[length] = '\0';
     for (char *c = log; *c != '\0'; c++) {
-        *c = *c == '\n' ? ' ' : *c; /* one line */
+        if (*c == '\n') {
+            *c = ' ';
+        }
     }
     size_t used = strlen(team->sentence);
     (void)snprintf(team->sentence + used, sizeof(team->sentence) - used, " (it wrote: %s)", log);

@@ -170,12 +170,14 @@ char *bench_report_json(const struct bench_report *report)
     if (text == NULL) {
         return NULL;
     }
-    char *line = realloc(text, strlen(text) + 2);
+    size_t length = strlen(text);
+    char *line = realloc(text, length + 2);
     if (line == NULL) {
         free(text);
         return NULL;
     }
-    return strcat(line, "\n");
+    memcpy(line + length, "\n", 2);
+    return line;
 }
 
 /* -- CSV ------------------------------------------------------------------------------------- */

@@ -2,10 +2,15 @@
 #include "machine.h"
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 int machine_cores(void)
 {
@@ -47,14 +52,18 @@ void machine_features(char *names, size_t names_bytes)
     __builtin_cpu_init();
     add_feature(names, names_bytes, "sse4.2", __builtin_cpu_supports("sse4.2"));
     add_feature(names, names_bytes, "avx", __builtin_cpu_supports("avx"));
-    add_feature(names, names_bytes, "f16c", __builtin_cpu_supports("f16c"));
+    unsigned a = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    bool leaf = __get_cpuid(1, &a, &b, &c, &d) != 0;
+    add_feature(names, names_bytes, "f16c", leaf && (c & bit_F16C) != 0); /* clang 14's builtin does not know it */
     add_feature(names, names_bytes, "fma", __builtin_cpu_supports("fma"));
     add_feature(names, names_bytes, "avx2", __builtin_cpu_supports("avx2"));
     add_feature(names, names_bytes, "avx512f", __builtin_cpu_supports("avx512f"));
     add_feature(names, names_bytes, "avx512bw", __builtin_cpu_supports("avx512bw"));
     add_feature(names, names_bytes, "avx512vl", __builtin_cpu_supports("avx512vl"));
     add_feature(names, names_bytes, "avx512dq", __builtin_cpu_supports("avx512dq"));
-    add_feature(names, names_bytes, "avx512bf16", __builtin_cpu_supports("avx512bf16"));
 #elif defined(__aarch64__)
     add_feature(names, names_bytes, "neon", 1);
 #endif

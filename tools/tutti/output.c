@@ -52,7 +52,7 @@ int output_check(const char *path, char *sentence, size_t sentence_bytes)
     if (resolve(path, target, sizeof(target)) != 0) {
         return explain(path, sentence, sentence_bytes);
     }
-    (void)strcat(target, ".XXXXXX");
+    memcpy(target + strlen(target), ".XXXXXX", sizeof(".XXXXXX"));
     int fd = mkstemp(target);
     if (fd < 0) {
         return explain(path, sentence, sentence_bytes);
