@@ -155,27 +155,34 @@ static const struct setting_value *value_of(enum setting setting)
     return &values[setting];
 }
 
+tutti_status settings_check_one(enum setting setting)
+{
+    const struct setting_row *row = &table[setting];
+    const struct setting_value *value = value_of(setting);
+    if (!value->bad) {
+        return TUTTI_OK;
+    }
+    switch (row->type) {
+    case TYPE_UINT:
+    case TYPE_SIZE:
+        return error_set(TUTTI_ERR_ARGUMENT, "%s=%.64s is not a number from %llu to %llu%s", row->name, value->text,
+                         (unsigned long long)row->min, (unsigned long long)row->max,
+                         row->type == TYPE_SIZE ? " (K, M and G are understood)" : "");
+    case TYPE_CHOICE:
+        return error_set(TUTTI_ERR_ARGUMENT, "%s=%.64s is none of %s", row->name, value->text, row->choices);
+    case TYPE_TEXT:
+        break;
+    }
+    return error_set(TUTTI_ERR_ARGUMENT, "%s is longer than %d bytes", row->name, VALUE_BYTES - 1);
+}
+
 tutti_status settings_check(void)
 {
-    for (int index = 0; index < SETTING_COUNT; index++) {
-        const struct setting_row *row = &table[index];
-        const struct setting_value *value = value_of((enum setting)index);
-        if (!value->bad) {
-            continue;
-        }
-        switch (row->type) {
-        case TYPE_UINT:
-        case TYPE_SIZE:
-            return error_set(TUTTI_ERR_ARGUMENT, "%s=%.64s is not a number from %llu to %llu%s", row->name, value->text,
-                             (unsigned long long)row->min, (unsigned long long)row->max,
-                             row->type == TYPE_SIZE ? " (K, M and G are understood)" : "");
-        case TYPE_CHOICE:
-            return error_set(TUTTI_ERR_ARGUMENT, "%s=%.64s is none of %s", row->name, value->text, row->choices);
-        case TYPE_TEXT:
-            return error_set(TUTTI_ERR_ARGUMENT, "%s is longer than %d bytes", row->name, VALUE_BYTES - 1);
-        }
+    tutti_status status = TUTTI_OK;
+    for (int index = 0; index < SETTING_COUNT && status == TUTTI_OK; index++) {
+        status = settings_check_one((enum setting)index);
     }
-    return TUTTI_OK;
+    return status;
 }
 
 uint64_t settings_number(enum setting setting)

@@ -34,6 +34,7 @@ enum setting {
 /* Checks every variable that is set. ARGUMENT names the first bad one, its value and what is legal. Called
  * by every entry point that makes something; a bad setting never silently becomes a default. */
 tutti_status settings_check(void);
+tutti_status settings_check_one(enum setting setting);
 
 /* The value in force. Numbers for "uint" and "size" settings, text for the others ("" if unset and without
  * default). Text has static storage. */

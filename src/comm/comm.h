@@ -6,8 +6,9 @@
  * peers' segments, and the backend's group. Connections and the notice of dead peers belong to
  * `struct peers` (peers.h), which a communicator shares with the communicators split from it.
  *
- *   create.c     creation, step by step        split.c      subgroups
- *   exchange.c   allgather over control pages  failure.c    the first failure, and how it spreads
+ *   create.c    creation, step by step                split.c    subgroups
+ *   assemble.c  the steps that both have in common    failure.c  the first failure, and how it spreads
+ *   exchange.c  allgather over control pages          destroy.c  leaving
  */
 #ifndef TUTTI_COMM_COMM_H
 #define TUTTI_COMM_COMM_H
@@ -48,9 +49,11 @@ struct tutti_comm {
     struct control *controls[TUTTI_WORLD_MAX]; /* [rank]: first page of segments[rank] */
     void *shared[TUTTI_WORLD_MAX];             /* [rank]: the backend's part */
 
-    uint32_t exchange_round;       /* the thread that uses the communicator */
-    _Atomic uint64_t lost_ranks;   /* bit r: the process of rank r is gone */
-    _Atomic(struct group *) awake; /* what comm_fail wakes: `group` while it exists, else NULL */
+    uint32_t exchange_round;     /* the thread that uses the communicator */
+    uint32_t exchange_limit_ms;  /* the timeout; during creation the time that creation may take */
+    _Atomic uint64_t lost_ranks; /* bit r: the process of rank r is gone */
+    pthread_mutex_t wake_lock;
+    bool awake; /* under wake_lock: `group` may be woken; not before it is made nor once its destruction began */
 };
 
 /* TUTTI_OK if work may be enqueued. Else the communicator's first failure, with its sentence set for this
@@ -58,9 +61,17 @@ struct tutti_comm {
  * thread. */
 tutti_status comm_check(const tutti_comm *comm);
 
-/* Reports a failure to this rank and to all peers, and wakes every wait; the first one wins on each rank. Any
- * thread. */
+/* Reports a failure to this rank and to all peers, and wakes this process's waits (other processes look at the mark
+ * at least every CLOCK_STEP_NS_MAX); the first one wins on each rank. Any thread, also from a backend that holds none of the
+ * locks that its group_wake takes. */
 void comm_fail(tutti_comm *comm, const struct failure *failure);
+
+/* The connection to the process of rank `root_rank` (as `peers` counts) has closed. `words`: why its creation failed, if it
+ * said so, else NULL. Called by peers.c. */
+void comm_peer_gone(tutti_comm *comm, int root_rank, const struct failure *words);
+
+/* Whether `rank` has left for good. Takes over the failure for which it left, if there was one. */
+bool comm_departed(tutti_comm *comm, int rank);
 
 /* [collective] Gathers `bytes` (at most CONTROL_MAIL_BYTES) from every rank into all[world * bytes], in rank
  * order. Bounded by the communicator's timeout; a failure of the communicator, a lost or departed peer end it. An

@@ -272,7 +272,12 @@ static tutti_status own_read(struct rendezvous *rendezvous)
 
 tutti_status rendezvous_environment(struct rendezvous *rendezvous)
 {
-    tutti_status status = settings_check();
+    /* Only what says where to meet: with any other bad setting this rank still goes there and tells. */
+    static const enum setting needed[] = {SETTING_RANK, SETTING_WORLD, SETTING_RENDEZVOUS, SETTING_SESSION_TOKEN};
+    tutti_status status = TUTTI_OK;
+    for (size_t index = 0; index < sizeof(needed) / sizeof(needed[0]) && status == TUTTI_OK; index++) {
+        status = settings_check_one(needed[index]);
+    }
     if (status != TUTTI_OK) {
         return status;
     }

@@ -115,13 +115,12 @@ static bool caller_enter(struct serving *serving, struct caller *caller)
     const struct rendezvous *rendezvous = serving->rendezvous;
     const struct wire_header *header = &caller->join.header;
     if (!token_equal(header->token, rendezvous->token)) {
-        char sentence[MESH_SENTENCE_BYTES];
-        (void)snprintf(
-            sentence, sizeof(sentence),
-            "rank %d's session token is not that of rank 0 at %s: set TUTTI_SESSION_TOKEN alike on all ranks of "
-            "a job, and use another port for another job",
-            (int)header->rank, rendezvous->text);
-        refuse(caller->fd, TUTTI_ERR_MISMATCH, sentence);
+        tutti_status status =
+            error_set(TUTTI_ERR_MISMATCH,
+                      "rank %d's session token is not that of rank 0 at %s: set TUTTI_SESSION_TOKEN alike "
+                      "on all ranks of a job, and use another port for another job",
+                      (int)header->rank, rendezvous->text);
+        refuse(caller->fd, status, tutti_last_error());
         log_line(LOG_WARN, "rank 0 refused a caller with another session token at %s", rendezvous->text);
         return false;
     }
