@@ -105,8 +105,9 @@ static inline vec vec_select_greater(vec a, vec b, vec yes, vec no, tutti_dtype 
     return _mm256_blendv_epi8(no, yes, greater);
 }
 
-static inline vec f32_add(vec a, vec b)
+static inline vec f32_add(vec a, vec b, tutti_dtype dtype)
 {
+    (void)dtype;
     return _mm256_castps_si256(_mm256_add_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
 }
 
@@ -118,20 +119,27 @@ static inline vec f32_canonical(vec value)
     return _mm256_castps_si256(_mm256_blendv_ps(number, canonical, is_nan));
 }
 
-/* Replaces the NaNs among 16-bit numbers by the canonical one. `upper` has the exponent and the quiet bit
- * of each, `value` what the others become. */
-static inline vec canonical_16(vec upper, vec value, tutti_dtype dtype)
+typedef __m256 nans;
+
+static inline nans nans_none(void)
 {
-    vec magnitude = _mm256_and_si256(upper, _mm256_set1_epi16(0x7fff));
-    vec infinity = _mm256_set1_epi16(dtype == TUTTI_F16 ? 0x7c00 : 0x7f80);
-    vec canonical = _mm256_set1_epi16(dtype == TUTTI_F16 ? 0x7e00 : 0x7fc0);
-    return vec_select_greater(magnitude, infinity, canonical, value, dtype);
+    return _mm256_setzero_ps();
 }
 
-static inline struct vec_pair f16_widen(vec raw)
+static inline nans nans_note(nans seen, vec a, vec b)
 {
-    __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(raw));
-    __m256 high = _mm256_cvtph_ps(_mm256_extracti128_si256(raw, 1));
+    return _mm256_or_ps(seen, _mm256_cmp_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), _CMP_UNORD_Q));
+}
+
+static inline bool nans_any(nans seen)
+{
+    return _mm256_movemask_ps(seen) != 0;
+}
+
+static inline struct vec_pair f16_load(const char *address)
+{
+    __m256 low = _mm256_cvtph_ps(_mm_loadu_si128((const void *)address));
+    __m256 high = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(address + 16)));
     return (struct vec_pair){_mm256_castps_si256(low), _mm256_castps_si256(high)};
 }
 
@@ -139,20 +147,19 @@ static inline vec f16_narrow(struct vec_pair sum)
 {
     __m128i low = _mm256_cvtps_ph(_mm256_castsi256_ps(sum.first), _MM_FROUND_TO_NEAREST_INT);
     __m128i high = _mm256_cvtps_ph(_mm256_castsi256_ps(sum.other), _MM_FROUND_TO_NEAREST_INT);
-    vec rounded = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
-    return canonical_16(rounded, rounded, TUTTI_F16); /* the conversion leaves a NaN a NaN */
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 
 /* Even elements in `first`, odd ones in `other`: no shuffles are needed. */
-static inline struct vec_pair bf16_widen(vec raw)
+static inline struct vec_pair bf16_load(const char *address)
 {
+    vec raw = vec_load(address);
     return (struct vec_pair){_mm256_slli_epi32(raw, 16), _mm256_and_si256(raw, _mm256_set1_epi32((int)0xffff0000))};
 }
 
 /*
  * Gathers the upper and the lower halves of all 16 sums, then rounds in 16 bits: up if the lower half is above
- * 0x8000, or equal to it and the upper one odd. A NaN is seen in the upper half alone, because every NaN
- * came from 16 bits or from an addition, which sets the quiet bit.
+ * 0x8000, or equal to it and the upper one odd.
  */
 static inline vec bf16_narrow(struct vec_pair sum)
 {
@@ -160,7 +167,7 @@ static inline vec bf16_narrow(struct vec_pair sum)
     vec lower = _mm256_blend_epi16(sum.first, _mm256_slli_epi32(sum.other, 16), 0xaa);
     vec even = _mm256_andnot_si256(upper, _mm256_set1_epi16(1));
     vec up = _mm256_srli_epi16(_mm256_subs_epu16(lower, even), 15);
-    return canonical_16(upper, _mm256_add_epi16(upper, up), TUTTI_BF16);
+    return _mm256_add_epi16(upper, up);
 }
 
 #include "device/host/simd/reduce_template.h"

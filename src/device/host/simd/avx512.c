@@ -79,52 +79,64 @@ static inline vec vec_select_greater(vec a, vec b, vec yes, vec no, tutti_dtype 
                               : _mm512_mask_mov_epi16(no, _mm512_cmpgt_epi16_mask(a, b), yes);
 }
 
-static inline vec f32_add(vec a, vec b)
+/* Conversions from and to fp16 keep the adders' pipes busy, so those sums go through the multipliers: a * 1 + b
+ * is exact up to its one rounding. */
+static inline vec f32_add(vec a, vec b, tutti_dtype dtype)
 {
-    return _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)));
-}
-
-static inline __mmask16 f32_is_nan(vec value)
-{
-    __m512 number = _mm512_castsi512_ps(value);
-    return _mm512_cmp_ps_mask(number, number, _CMP_UNORD_Q);
+    __m512 first = _mm512_castsi512_ps(a);
+    __m512 other = _mm512_castsi512_ps(b);
+    return _mm512_castps_si512(dtype == TUTTI_F16 ? _mm512_fmadd_ps(first, _mm512_set1_ps(1.0f), other)
+                                                  : _mm512_add_ps(first, other));
 }
 
 static inline vec f32_canonical(vec value)
 {
-    return _mm512_mask_mov_epi32(value, f32_is_nan(value), _mm512_set1_epi32(0x7fc00000));
+    __m512 number = _mm512_castsi512_ps(value);
+    __mmask16 is_nan = _mm512_cmp_ps_mask(number, number, _CMP_UNORD_Q);
+    return _mm512_mask_mov_epi32(value, is_nan, _mm512_set1_epi32(0x7fc00000));
 }
 
-static inline struct vec_pair f16_widen(vec raw)
+typedef __mmask16 nans;
+
+static inline nans nans_none(void)
 {
-    __m512 low = _mm512_cvtph_ps(_mm512_castsi512_si256(raw));
-    __m512 high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(raw, 1));
+    return 0;
+}
+
+static inline nans nans_note(nans seen, vec a, vec b)
+{
+    return _kor_mask16(seen, _mm512_cmp_ps_mask(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), _CMP_UNORD_Q));
+}
+
+static inline bool nans_any(nans seen)
+{
+    return _kortestz_mask16_u8(seen, seen) == 0;
+}
+
+static inline struct vec_pair f16_load(const char *address)
+{
+    __m512 low = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)address));
+    __m512 high = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(address + 32)));
     return (struct vec_pair){_mm512_castps_si512(low), _mm512_castps_si512(high)};
-}
-
-static inline __m256i f16_narrow_half(vec sum)
-{
-    __m512 number = _mm512_castsi512_ps(sum);
-    __mmask16 not_nan = _mm512_cmp_ps_mask(number, number, _CMP_ORD_Q);
-    return _mm512_mask_cvtps_ph(_mm256_set1_epi16(0x7e00), not_nan, number, _MM_FROUND_TO_NEAREST_INT);
 }
 
 static inline vec f16_narrow(struct vec_pair sum)
 {
-    __m512i low = _mm512_castsi256_si512(f16_narrow_half(sum.first));
-    return _mm512_inserti64x4(low, f16_narrow_half(sum.other), 1);
+    __m256i low = _mm512_cvtps_ph(_mm512_castsi512_ps(sum.first), _MM_FROUND_TO_NEAREST_INT);
+    __m256i high = _mm512_cvtps_ph(_mm512_castsi512_ps(sum.other), _MM_FROUND_TO_NEAREST_INT);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
 /* Even elements in `first`, odd ones in `other`: no shuffles are needed. */
-static inline struct vec_pair bf16_widen(vec raw)
+static inline struct vec_pair bf16_load(const char *address)
 {
+    vec raw = vec_load(address);
     return (struct vec_pair){_mm512_slli_epi32(raw, 16), _mm512_and_si512(raw, _mm512_set1_epi32((int)0xffff0000))};
 }
 
 /*
  * Gathers the upper and the lower halves of all 32 sums, then rounds in 16 bits: up if the lower half is above
- * 0x8000, or equal to it and the upper one odd. A NaN is seen in the upper half alone, because every NaN
- * came from 16 bits or from an addition, which sets the quiet bit.
+ * 0x8000, or equal to it and the upper one odd.
  */
 static inline vec bf16_narrow(struct vec_pair sum)
 {
@@ -134,9 +146,7 @@ static inline vec bf16_narrow(struct vec_pair sum)
     vec lower = _mm512_mask_shuffle_epi8(sum.first, 0xcccccccccccccccc, sum.other, swap);
     vec even = _mm512_andnot_si512(upper, _mm512_set1_epi16(1));
     vec up = _mm512_srli_epi16(_mm512_subs_epu16(lower, even), 15);
-    vec rounded = _mm512_add_epi16(upper, up);
-    vec magnitude = _mm512_and_si512(upper, _mm512_set1_epi16(0x7fff));
-    return vec_select_greater(magnitude, _mm512_set1_epi16(0x7f80), _mm512_set1_epi16(0x7fc0), rounded, TUTTI_BF16);
+    return _mm512_add_epi16(upper, up);
 }
 
 #include "device/host/simd/reduce_template.h"

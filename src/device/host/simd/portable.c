@@ -37,31 +37,25 @@ static inline float f32_from_bits(uint32_t bits)
 
 /* -- types to fp32 bits and back ---------------------------------------------------------------- */
 
+/*
+ * fp16 is computed with as fp32 times 2^-112: then the exponents have the same bias, fp16's denormals are fp32's
+ * denormals, and the conversion is a shift. Sums round as they would unscaled: every value is a multiple of
+ * 2^-136, which fp32 holds exactly below 2^-126, and from there on both have 24 bits.
+ */
 static inline uint32_t f16_widen(uint16_t half)
 {
-    const uint32_t rebias = (127u - 15u) << 23;
-    uint32_t magnitude = ((uint32_t)half & 0x7fffu) << 13;
-    uint32_t normal = magnitude + rebias;
-    uint32_t special = normal + rebias; /* exponent 31 becomes 255 */
-    /* A denormal is its mantissa times 2^-24: put the mantissa under the exponent of 2^-14, take 2^-14 away. */
-    const uint32_t smallest = (127u - 14u) << 23;
-    uint32_t denormal = f32_bits(f32_from_bits(magnitude + smallest) - f32_from_bits(smallest));
-    uint32_t finite = magnitude < 0x400u << 13 ? denormal : normal;
-    uint32_t bits = magnitude >= 0x7c00u << 13 ? special : finite;
-    return bits | ((uint32_t)half & 0x8000u) << 16;
+    uint32_t magnitude = (uint32_t)half & 0x7fffu;
+    uint32_t special = magnitude >= 0x7c00u ? F32_INFINITY : 0; /* infinity and NaN have no scale */
+    return magnitude << 13 | special | ((uint32_t)half & 0x8000u) << 16;
 }
 
 static inline uint16_t f16_narrow(uint32_t bits)
 {
     uint32_t magnitude = bits & F32_MAGNITUDE;
-    /* Below 2^-14 the unit is 2^-24, which is the unit of fp32 numbers in [0.5, 1): the addition rounds. */
-    uint32_t denormal = f32_bits(f32_from_bits(magnitude) + 0.5f) - f32_bits(0.5f);
-    uint32_t odd = (magnitude >> 13) & 1u;
-    uint32_t normal = (magnitude - ((127u - 15u) << 23) + 0xfffu + odd) >> 13; /* may carry into infinity: right */
-    uint32_t half = magnitude < (127u - 14u) << 23 ? denormal : normal;
-    half = magnitude >= (127u + 16u) << 23 ? 0x7c00u : half;
-    half |= (bits >> 16) & 0x8000u;
-    return (uint16_t)(magnitude > F32_INFINITY ? 0x7e00u : half);
+    uint32_t rounded = (magnitude + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+    rounded = rounded < 0x7c00u ? rounded : 0x7c00u;
+    rounded |= (bits >> 16) & 0x8000u;
+    return (uint16_t)(magnitude > F32_INFINITY ? 0x7e00u : rounded);
 }
 
 static inline uint32_t bf16_widen(uint16_t brain)

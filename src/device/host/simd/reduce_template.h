@@ -13,9 +13,11 @@
  *   vec_stream                non-temporal store to an address aligned to VEC_BYTES
  *   vec_stream_fence          makes them visible before all later stores
  *   vec_load_part, vec_store_part   the first `bytes` < VEC_BYTES; the rest is neither read nor written
- *   f32_add                   fp32 sums
+ *   f32_add(a, b, dtype)      fp32 sums of numbers that came from dtype
  *   f32_canonical             replaces every NaN
- *   f16_widen, f16_narrow, bf16_widen, bf16_narrow   to fp32 and back: nearest even, canonical NaN
+ *   f16_load, bf16_load       loads and widens to fp32
+ *   f16_narrow, bf16_narrow   rounds to nearest even; the canonical NaN becomes the type's, others any bits
+ *   nans, nans_none, nans_note(nans, a, b), nans_any   whether there was a NaN in the fp32 vectors noted
  *   vec_order(v, dtype)       maps bits to integers ordered as the numbers, -0 below +0, and back
  *   vec_add, vec_max, vec_min (a, b, dtype)   integers of the element's width, wrapping
  *   vec_set(value, dtype)     all elements
@@ -75,29 +77,48 @@ INLINE vec order_leave(vec key, tutti_dtype dtype, tutti_op op)
 }
 
 /* fp32 and keys use `first` alone. */
-INLINE struct vec_pair accumulator_begin(vec raw, tutti_dtype dtype, tutti_op op)
+INLINE struct vec_pair accumulator_begin(const char *source, tutti_dtype dtype, tutti_op op)
 {
-    if (op != TUTTI_SUM) {
-        vec key = order_enter(raw, dtype, op);
-        return (struct vec_pair){key, key};
+    if (op == TUTTI_SUM && dtype == TUTTI_F16) {
+        return f16_load(source);
     }
-    return dtype == TUTTI_F32 ? (struct vec_pair){raw, raw} : dtype == TUTTI_F16 ? f16_widen(raw) : bf16_widen(raw);
+    if (op == TUTTI_SUM && dtype == TUTTI_BF16) {
+        return bf16_load(source);
+    }
+    vec raw = vec_load(source);
+    vec value = op == TUTTI_SUM ? raw : order_enter(raw, dtype, op);
+    return (struct vec_pair){value, value};
 }
 
-INLINE struct vec_pair accumulator_add(struct vec_pair sum, vec raw, tutti_dtype dtype, tutti_op op)
+INLINE struct vec_pair accumulator_add(struct vec_pair sum, const char *source, tutti_dtype dtype, tutti_op op)
 {
-    struct vec_pair value = accumulator_begin(raw, dtype, op);
+    struct vec_pair value = accumulator_begin(source, dtype, op);
     if (op == TUTTI_MAX) {
         sum.first = vec_max(sum.first, value.first, dtype);
     } else if (op == TUTTI_MIN) {
         sum.first = vec_min(sum.first, value.first, dtype);
     } else {
-        sum.first = f32_add(sum.first, value.first);
+        sum.first = f32_add(sum.first, value.first, dtype);
         if (dtype != TUTTI_F32) {
-            sum.other = f32_add(sum.other, value.other);
+            sum.other = f32_add(sum.other, value.other, dtype);
         }
     }
     return sum;
+}
+
+INLINE vec narrow(struct vec_pair sum, tutti_dtype dtype)
+{
+    return dtype == TUTTI_F32 ? sum.first : dtype == TUTTI_F16 ? f16_narrow(sum) : bf16_narrow(sum);
+}
+
+/* fp32's canonical NaN narrows to those of the other types. */
+INLINE vec narrow_canonical(struct vec_pair sum, tutti_dtype dtype)
+{
+    sum.first = f32_canonical(sum.first);
+    if (dtype != TUTTI_F32) {
+        sum.other = f32_canonical(sum.other);
+    }
+    return narrow(sum, dtype);
 }
 
 INLINE vec accumulator_end(struct vec_pair sum, tutti_dtype dtype, tutti_op op)
@@ -105,14 +126,39 @@ INLINE vec accumulator_end(struct vec_pair sum, tutti_dtype dtype, tutti_op op)
     if (op != TUTTI_SUM) {
         return order_leave(sum.first, dtype, op);
     }
-    return dtype == TUTTI_F32 ? f32_canonical(sum.first) : dtype == TUTTI_F16 ? f16_narrow(sum) : bf16_narrow(sum);
+    return narrow_canonical(sum, dtype);
+}
+
+/* NaNs are rare and looking for one in a whole block is cheaper than mending each vector. */
+INLINE void accumulators_end(const struct vec_pair *sums, vec *results, tutti_dtype dtype, tutti_op op)
+{
+    bool mend = op != TUTTI_SUM;
+    if (op == TUTTI_SUM) {
+        nans seen = nans_none();
+#pragma GCC unroll 8
+        for (size_t v = 0; v < BLOCK_VECS; v += dtype == TUTTI_F32 ? 2 : 1) {
+            seen = nans_note(seen, sums[v].first, dtype == TUTTI_F32 ? sums[v + 1].first : sums[v].other);
+        }
+        mend = __builtin_expect(nans_any(seen), 0);
+    }
+    if (mend) {
+#pragma GCC unroll 8
+        for (size_t v = 0; v < BLOCK_VECS; v++) {
+            results[v] = accumulator_end(sums[v], dtype, op);
+        }
+    } else {
+#pragma GCC unroll 8
+        for (size_t v = 0; v < BLOCK_VECS; v++) {
+            results[v] = narrow(sums[v], dtype);
+        }
+    }
 }
 
 INLINE vec reduce_vec(const char *const *sources, int source_count, size_t at, tutti_dtype dtype, tutti_op op)
 {
-    struct vec_pair sum = accumulator_begin(vec_load(sources[0] + at), dtype, op);
+    struct vec_pair sum = accumulator_begin(sources[0] + at, dtype, op);
     for (int s = 1; s < source_count; s++) {
-        sum = accumulator_add(sum, vec_load(sources[s] + at), dtype, op);
+        sum = accumulator_add(sum, sources[s] + at, dtype, op);
     }
     return accumulator_end(sum, dtype, op);
 }
@@ -135,19 +181,16 @@ INLINE void reduce_block(const struct reduce_call *call, const char *const *sour
     vec results[BLOCK_VECS];
 #pragma GCC unroll 8
     for (size_t v = 0; v < BLOCK_VECS; v++) {
-        sums[v] = accumulator_begin(vec_load(sources[0] + at + v * VEC_BYTES), dtype, op);
+        sums[v] = accumulator_begin(sources[0] + at + v * VEC_BYTES, dtype, op);
     }
     for (int s = 1; s < source_count; s++) {
         const char *source = sources[s] + at;
 #pragma GCC unroll 8
         for (size_t v = 0; v < BLOCK_VECS; v++) {
-            sums[v] = accumulator_add(sums[v], vec_load(source + v * VEC_BYTES), dtype, op);
+            sums[v] = accumulator_add(sums[v], source + v * VEC_BYTES, dtype, op);
         }
     }
-#pragma GCC unroll 8
-    for (size_t v = 0; v < BLOCK_VECS; v++) {
-        results[v] = accumulator_end(sums[v], dtype, op);
-    }
+    accumulators_end(sums, results, dtype, op);
     if (call->streaming) {
 #pragma GCC unroll 8
         for (size_t v = 0; v < BLOCK_VECS; v++) {
@@ -250,11 +293,15 @@ INLINE void reduce_extreme(const struct reduce_call *call, tutti_dtype dtype, tu
 
 /* -- less than one vector ----------------------------------------------------------------------- */
 
+/* Each source passes through `whole`, whose rest is zero: the loads above want a whole vector. */
 INLINE void reduce_short_constant(const struct reduce_call *call, tutti_dtype dtype, tutti_op op)
 {
-    struct vec_pair sum = accumulator_begin(vec_load_part(call->sources[0], call->bytes), dtype, op);
+    char whole[VEC_BYTES];
+    vec_store(whole, vec_load_part(call->sources[0], call->bytes));
+    struct vec_pair sum = accumulator_begin(whole, dtype, op);
     for (int s = 1; s < call->source_count; s++) {
-        sum = accumulator_add(sum, vec_load_part(call->sources[s], call->bytes), dtype, op);
+        vec_store(whole, vec_load_part(call->sources[s], call->bytes));
+        sum = accumulator_add(sum, whole, dtype, op);
     }
     vec result = accumulator_end(sum, dtype, op);
     vec_store_part(call->dst, result, call->bytes);
