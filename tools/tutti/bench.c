@@ -142,7 +142,7 @@ static int calibrate(struct contest *contest, size_t team, struct bench_order or
     bool alone = order.loop == BENCH_LOOP_ALONE;
     double budget = options->seconds / options->rounds * (alone ? ALONE_SHARE : 1 - ALONE_SHARE);
     double took = 0;
-    for (uint32_t tried = 1; tried <= 4; tried += 3) {
+    for (uint32_t tried = 1; tried <= (options->iterations > 0 ? 1 : 4); tried += 3) {
         order.batches = tried;
         double start = now_seconds();
         if (give(contest, team, &order, result) != 0) {

@@ -137,9 +137,13 @@ int output_write(const char *path, const char *text, char *sentence, size_t sent
 
 int output_finish(const char *command)
 {
-    if (fflush(stdout) == 0 && ferror(stdout) == 0) {
-        return 0;
+    if (fflush(stdout) != 0) {
+        (void)fprintf(stderr, "%s: standard output could not be written: %s\n", command, strerror(errno));
+        return -1;
     }
-    (void)fprintf(stderr, "%s: standard output could not be written: %s\n", command, strerror(errno));
-    return -1;
+    if (ferror(stdout) != 0) { /* an earlier write; its reason is gone */
+        (void)fprintf(stderr, "%s: standard output could not be written, some of it is lost\n", command);
+        return -1;
+    }
+    return 0;
 }
