@@ -491,7 +491,7 @@ tutti_status capture_begin(struct capture_part *part, tutti_host_capture_mode mo
                            (unsigned long long)present->id);
     }
     (void)pthread_mutex_unlock(&lock);
-    if (status == TUTTI_OK) {
+    if (present == NULL) {
         return TUTTI_OK;
     }
 
