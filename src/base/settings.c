@@ -101,7 +101,10 @@ static bool number_parse(const char *text, bool is_size, uint64_t *number)
 
 static bool choice_legal(const char *choices, const char *text)
 {
-    size_t length = strlen(text);
+    size_t length = strcspn(text, "|");
+    if (text[length] != 0) {
+        return false; /* the separator is no part of a choice */
+    }
     for (const char *choice = choices; length > 0 && choice != NULL; choice = strchr(choice, '|')) {
         choice += *choice == '|';
         if (strncmp(choice, text, length) == 0 && (choice[length] == '|' || choice[length] == 0)) {

@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +19,7 @@
 #define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3; older headers lack it */
 #endif
 
+#define ASK_FOR_ROOM_BYTES ((size_t)16 << 20) /* below, asking costs more than it can save */
 #define SEALS_REQUIRED (F_SEAL_SHRINK | F_SEAL_GROW)
 
 /* Every segment mapped into this process. A list: there are as many as ranks that this process meets. */
@@ -96,8 +99,47 @@ static int memfd_open(void)
     return fd;
 }
 
+/* The number behind `name` in a file of the kernel's, times `unit`; UINT64_MAX if there is none. */
+static uint64_t kernel_number(const char *path, const char *name, uint64_t unit)
+{
+    char text[512];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    text[got > 0 ? got : 0] = 0;
+    const char *found = strstr(text, name);
+    unsigned long long number = 0;
+    if (found == NULL || sscanf(found + strlen(name), "%llu", &number) != 1) {
+        return UINT64_MAX;
+    }
+    return (uint64_t)number * unit;
+}
+
+/* Reserving more than there is does not fail: the kernel first kills processes to make room. So ask before. */
+static tutti_status room_check(size_t bytes)
+{
+    if (bytes < ASK_FOR_ROOM_BYTES) {
+        return TUTTI_OK;
+    }
+    uint64_t machine_bytes = kernel_number("/proc/meminfo", "MemAvailable:", 1024);
+    uint64_t container_bytes = kernel_number("/sys/fs/cgroup/memory.max", "", 1);
+    uint64_t room_bytes = machine_bytes < container_bytes ? machine_bytes : container_bytes;
+    if (bytes <= room_bytes) {
+        return TUTTI_OK;
+    }
+    return error_set(TUTTI_ERR_SYSTEM,
+                     "no room for %zu bytes of shared memory, %llu are available: lower message_bytes_max or lanes",
+                     bytes, (unsigned long long)room_bytes);
+}
+
 static tutti_status memfd_reserve(int fd, size_t bytes)
 {
+    tutti_status status = room_check(bytes);
+    if (status != TUTTI_OK) {
+        return status;
+    }
     if (bytes > INT64_MAX || ftruncate(fd, (off_t)bytes) != 0) {
         return error_set_errno("a shared segment of %zu bytes", bytes);
     }
