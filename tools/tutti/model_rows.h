@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model_rows.h - the row-wise parts of a forward pass; every rank runs them alike. */
+#ifndef TUTTI_TOOL_MODEL_ROWS_H
+#define TUTTI_TOOL_MODEL_ROWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model_numerics.h"
+
+/* How fine the grids of the products' inputs are (steps per unit) in exact numerics. */
+#define GRID_NORMED 32.0f   /* spread 1, reaches +-4 */
+#define GRID_ATTENDED 64.0f /* averages of values: reaches +-2 */
+#define GRID_ACTIVATED 32.0f
+
+/* out = in / rms(in) * gains, put on the grid if `grid` > 0. out may be in. */
+void rows_norm(const float *in, float *out, const float *gains, size_t count, float epsilon, float grid);
+
+/* Rotates the pairs (i, i + half) of one head. */
+void rows_rope(float *head, const float *cosines, const float *sines, size_t half);
+
+/* out[i] = silu(gate[i]) * up[i], put on the grid if `grid` > 0. */
+void rows_swiglu(const float *gate, const float *up, float *out, size_t count, float grid);
+
+/* values on the grid, in place. */
+void rows_quantise(float *values, size_t count, float grid);
+
+/* hidden += addend. */
+void rows_add(float *hidden, const float *addend, size_t count);
+void rows_add_bf16(float *hidden, const uint16_t *addend, size_t count);
+void rows_to_bf16(const float *in, uint16_t *out, size_t count);
+
+/* The index of the largest value, the lowest among equals, and its distance to the runner-up. */
+int32_t rows_argmax(const float *values, size_t count, float *margin);
+
+/* 64 bits that change whenever a bit of the values does. */
+uint64_t rows_hash(const float *values, size_t count);
+
+#endif

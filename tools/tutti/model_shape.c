@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model_shape.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* `tiny` divides by 2, 3, 4, 6 and 12, so that survivors of a lost rank can go on; the others have the shapes
+ * their authors published (config.json of JackFram/llama-160m, meta-llama/Meta-Llama-3-8B, Qwen/Qwen3-8B).
+ * Every inner dimension stays below 18872: see model_numerics.h. */
+static const struct model_shape shapes[] = {
+    {"tiny", 4, 384, 24, 12, 16, 1536, 264, 10000.0f, 1e-5f, false},
+    {"llama-160m", 12, 768, 12, 12, 64, 3072, 32000, 10000.0f, 1e-6f, false},
+    {"llama-3-8b", 32, 4096, 32, 8, 128, 14336, 128256, 500000.0f, 1e-5f, false},
+    {"qwen3-8b", 36, 4096, 32, 8, 128, 12288, 151936, 1000000.0f, 1e-6f, true},
+};
+
+#define SHAPE_COUNT (sizeof(shapes) / sizeof(shapes[0]))
+
+const struct model_shape *model_shape_find(const char *name)
+{
+    for (size_t i = 0; i < SHAPE_COUNT; i++) {
+        if (strcmp(shapes[i].name, name) == 0) {
+            return &shapes[i];
+        }
+    }
+    return NULL;
+}
+
+const char *model_shape_names(void)
+{
+    return "tiny, llama-160m, llama-3-8b or qwen3-8b";
+}
+
+bool model_shape_divides(const struct model_shape *shape, int world, char *why, size_t why_bytes)
+{
+    const struct {
+        const char *what;
+        int count;
+    } parts[] = {{"query heads", shape->heads}, {"key-value heads", shape->kv_heads}, {"MLP columns", shape->ffn}};
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (parts[i].count % world != 0) {
+            (void)snprintf(why, why_bytes, "%d ranks cannot share the %d %s of %s evenly", world, parts[i].count,
+                           parts[i].what, shape->name);
+            return false;
+        }
+    }
+    return true;
+}
+
+int model_shape_world_below(const struct model_shape *shape, int world)
+{
+    char why[128];
+    while (world > 1 && !model_shape_divides(shape, world, why, sizeof(why))) {
+        world--;
+    }
+    return world;
+}
+
+size_t model_shape_weight_bytes(const struct model_shape *shape)
+{
+    size_t hidden = (size_t)shape->hidden;
+    size_t attention = hidden * (size_t)(2 * shape->heads + 2 * shape->kv_heads) * (size_t)shape->head_dim;
+    size_t mlp = 3 * hidden * (size_t)shape->ffn;
+    return sizeof(float) * ((size_t)shape->layers * (attention + mlp) + hidden * (size_t)shape->vocab);
+}
+
+size_t model_shape_kv_bytes(const struct model_shape *shape)
+{
+    return sizeof(float) * 2 * (size_t)shape->layers * (size_t)shape->kv_heads * (size_t)shape->head_dim;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.c - `tutti run`: the passes in order, and what they add up to. */
+#include "run.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "run_json.h"
+#include "run_phase.h"
+#include "run_ranks.h"
+#include "run_report.h"
+#include "storm.h"
+
+/* A storm serves this much of the trace each time. */
+#define STORM_REQUESTS 8
+#define STORM_OUTPUT_MAX 24
+
+static int fail(const char *why)
+{
+    fprintf(stderr, "tutti run: %s\n", why);
+    return EXIT_CODE_FAILED;
+}
+
+/* Available memory of the machine; 0 if it does not say. */
+static size_t available_bytes(void)
+{
+    FILE *file = fopen("/proc/meminfo", "r");
+    if (file == NULL) {
+        return 0;
+    }
+    char line[128];
+    size_t kibibytes = 0;
+    while (fgets(line, sizeof(line), file) != NULL && sscanf(line, "MemAvailable: %zu kB", &kibibytes) != 1) {
+    }
+    (void)fclose(file);
+    return kibibytes * 1024;
+}
+
+/* All ranks together hold the model once, and the caches of as many requests as run at once. */
+static bool memory_suffices(const struct run *run, char *why, size_t why_bytes)
+{
+    size_t needed =
+        model_shape_weight_bytes(&run->shape) +
+        model_shape_kv_bytes(&run->shape) * (size_t)run->trace.length_max *
+            (size_t)(run->trace.count < run->trace.concurrency_max ? run->trace.count : run->trace.concurrency_max);
+    size_t available = available_bytes();
+    if (available == 0 || needed < available) {
+        return true;
+    }
+    (void)snprintf(why, why_bytes,
+                   "%s with %d layers needs %.1f GB for weights and caches, %.1f GB are free: try fewer --layers",
+                   run->shape.name, run->shape.layers, (double)needed * 1e-9, (double)available * 1e-9);
+    return false;
+}
+
+/* Everything that can be wrong with the input is found here, before any rank starts. */
+static bool prepare(struct run *run, char *why, size_t why_bytes)
+{
+    const struct run_options *options = &run->options;
+    run->shape = *model_shape_find(options->model);
+    run->shape.layers = options->layers > 0 ? options->layers : run->shape.layers;
+    bool read = options->trace != NULL ? trace_read(options->trace, &run->trace, why, why_bytes)
+                                       : trace_builtin(&run->trace, why, why_bytes);
+    if (!read || !memory_suffices(run, why, why_bytes)) {
+        return false;
+    }
+    size_t logits = options->numerics == NUMERICS_REAL ? (size_t)run->shape.vocab : 0;
+    if (!trace_part(&run->trace, STORM_REQUESTS, STORM_OUTPUT_MAX, &run->storm_trace) ||
+        !board_create(&run->board, options->ranks, run->trace.count, run->trace.output_total, logits)) {
+        (void)snprintf(why, why_bytes, "out of memory");
+        return false;
+    }
+    return phase_prepare(run, why, why_bytes);
+}
+
+static void dispose(struct run *run)
+{
+    phase_cleanup(run);
+    board_destroy(&run->board);
+    trace_part_free(&run->storm_trace);
+    trace_free(&run->trace);
+}
+
+/* The reference, then both passes of the ranks. */
+static bool serve_all(struct run *run, char *why, size_t why_bytes)
+{
+    struct phase phase = {.label = "one rank, eager",
+                          .world = 1,
+                          .body = run_rank_reference,
+                          .slot = BOARD_REFERENCE,
+                          .outputs = run->trace.output_total};
+    if (!phase_run(run, &phase, why, why_bytes)) {
+        return false;
+    }
+    char label[48];
+    (void)snprintf(label, sizeof(label), "%d ranks, eager, graphs", run->options.ranks);
+    phase.label = label;
+    phase.world = run->options.ranks;
+    phase.body = run_rank_serve;
+    phase.slot = BOARD_EAGER;
+    return phase_run(run, &phase, why, why_bytes);
+}
+
+static bool verify_all(const struct run *run)
+{
+    int ranks = run->options.ranks;
+    uint64_t all = ranks == 64 ? ~(uint64_t)0 : ((uint64_t)1 << ranks) - 1;
+    const struct run_verdicts verdicts = {
+        .eager = verify_against_reference(run, &run->trace, BOARD_EAGER, all),
+        .graphs = verify_against_reference(run, &run->trace, BOARD_GRAPH, all),
+        .same_bits = verify_same_bits(run, BOARD_EAGER, BOARD_GRAPH),
+    };
+    report_verdicts(run, &verdicts);
+    return verdicts.eager.held && verdicts.graphs.held && verdicts.same_bits.held;
+}
+
+static int run_all(struct run *run, struct run_json *json)
+{
+    char why[1024];
+    report_header(run);
+    if (!serve_all(run, why, sizeof(why))) {
+        return fail(why);
+    }
+    report_table(run);
+    bool verified = verify_all(run);
+    if (run->options.storm) {
+        verified = storm_run(run) && verified;
+    }
+    if (!run_json_finish(json, run, verified, why, sizeof(why))) {
+        return fail(why);
+    }
+    return verified ? EXIT_CODE_OK : EXIT_CODE_FAILED;
+}
+
+int run_main(int argc, char **argv)
+{
+    struct run *run = calloc(1, sizeof(*run));
+    if (run == NULL) {
+        return fail("out of memory");
+    }
+    struct run_json json = {.fd = -1};
+    char why[1024];
+    int code = run_options_parse(argc, argv, &run->options);
+    if (code != EXIT_CODE_OK) {
+        free(run);
+        return code < 0 ? EXIT_CODE_OK : code;
+    }
+    if (!run_json_begin(&json, run->options.json, why, sizeof(why)) || !prepare(run, why, sizeof(why))) {
+        code = fail(why);
+    } else {
+        code = run_all(run, &json);
+    }
+    run_json_abandon(&json);
+    dispose(run);
+    free(run);
+    return code;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.h - one `tutti run`: what was asked for, and what the passes share. */
+#ifndef TUTTI_TOOL_RUN_H
+#define TUTTI_TOOL_RUN_H
+
+#include "run_board.h"
+#include "serve.h"
+
+#define RUN_STORMS_MAX 8
+
+struct run_options {
+    int ranks;
+    const char *backend, *model, *trace, *json;
+    int layers; /* 0: all */
+    enum numerics numerics;
+    bool storm;
+    uint64_t seed; /* of the storm */
+};
+
+struct storm_outcome {
+    const char *name; /* static storage */
+    bool ok;
+    char sentence[1400];
+};
+
+struct run {
+    struct run_options options;
+    struct model_shape shape; /* with the layers asked for */
+    struct trace trace;
+    struct trace storm_trace; /* the beginning of it */
+    struct board board;
+    char directory[64]; /* where ranks meet; "" if not made */
+    struct storm_outcome storms[RUN_STORMS_MAX];
+    int storm_count;
+};
+
+/* Parses the command line. EXIT_CODE_OK, EXIT_CODE_USAGE after one line on stderr, or -1 if --help was all. */
+int run_options_parse(int argc, char **argv, struct run_options *options);
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "run.h"
+
+static const char help[] =
+    "usage: tutti run --ranks N [OPTION]...\n"
+    "\n"
+    "Serves a request trace with a tensor-parallel transformer three times: on one rank, on N ranks eagerly, and\n"
+    "on N ranks with every decode step replayed from a captured graph. Compares every token.\n"
+    "\n"
+    "  --ranks N               how many ranks share the model, 1 to 64\n"
+    "  --backend NAME          host (default)\n"
+    "  --model NAME            tiny (default), llama-160m, llama-3-8b or qwen3-8b: the shapes; weights are made up\n"
+    "  --layers L              only the first L layers\n"
+    "  --trace FILE            JSON lines {\"prompt\" | \"prompt_tokens\", \"output_tokens\", \"arrival_ms\"}\n"
+    "  --numerics exact|real   exact (default): same bits for any rank count, proved; real: bf16 collectives,\n"
+    "                          teacher-forced, within a stated bound\n"
+    "  --storm                 then let things go wrong on purpose, and show what a user sees\n"
+    "  --seed S                of the storm; printed, so that a storm can be repeated\n"
+    "  --json FILE             the results, written when everything is done\n"
+    "\n"
+    "Exit code: 0 all checks held, 1 one did not or something failed, 2 a mistake on the command line.\n";
+
+static const struct option long_options[] = {
+    {"ranks", required_argument, NULL, 'r'},
+    {"backend", required_argument, NULL, 'b'},
+    {"model", required_argument, NULL, 'm'},
+    {"layers", required_argument, NULL, 'l'},
+    {"trace", required_argument, NULL, 't'},
+    {"numerics", required_argument, NULL, 'n'},
+    {"storm", no_argument, NULL, 's'},
+    {"seed", required_argument, NULL, 'S'},
+    {"json", required_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+#define REFUSE(...)                                                                                                    \
+    do {                                                                                                               \
+        fprintf(stderr, "tutti run: " __VA_ARGS__);                                                                    \
+        fputc('\n', stderr);                                                                                           \
+        return EXIT_CODE_USAGE;                                                                                        \
+    } while (0)
+
+static bool parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *value)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long parsed = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || text[0] < '0' || text[0] > '9' || parsed < low || parsed > high) {
+        return false;
+    }
+    *value = parsed;
+    return true;
+}
+
+static int take_option(int letter, const char *value, struct run_options *options)
+{
+    uint64_t number = 0;
+    switch (letter) {
+    case 'r':
+        if (!parse_number(value, 1, TUTTI_WORLD_MAX, &number)) {
+            REFUSE("--ranks %s: must be a number from 1 to %d", value, TUTTI_WORLD_MAX);
+        }
+        options->ranks = (int)number;
+        return EXIT_CODE_OK;
+    case 'l':
+        if (!parse_number(value, 1, INT_MAX, &number)) {
+            REFUSE("--layers %s: must be a number from 1", value);
+        }
+        options->layers = (int)number;
+        return EXIT_CODE_OK;
+    case 'S':
+        if (!parse_number(value, 0, UINT64_MAX, &options->seed)) {
+            REFUSE("--seed %s: must be a number", value);
+        }
+        return EXIT_CODE_OK;
+    case 'n':
+        if (strcmp(value, "exact") != 0 && strcmp(value, "real") != 0) {
+            REFUSE("unknown numerics '%s': choose exact or real", value);
+        }
+        options->numerics = strcmp(value, "exact") == 0 ? NUMERICS_EXACT : NUMERICS_REAL;
+        return EXIT_CODE_OK;
+    case 'b':
+        options->backend = value;
+        return EXIT_CODE_OK;
+    case 'm':
+        options->model = value;
+        return EXIT_CODE_OK;
+    case 't':
+        options->trace = value;
+        return EXIT_CODE_OK;
+    case 'j':
+        options->json = value;
+        return EXIT_CODE_OK;
+    default:
+        options->storm = true;
+        return EXIT_CODE_OK;
+    }
+}
+
+static int check_options(const struct run_options *options)
+{
+    if (options->ranks == 0) {
+        REFUSE("--ranks N is missing (1 to %d)", TUTTI_WORLD_MAX);
+    }
+    if (strcmp(options->backend, "host") != 0) {
+        REFUSE("backend '%s' cannot serve the model in this build, 'host' can (tutti info lists the backends)",
+               options->backend);
+    }
+    const struct model_shape *shape = model_shape_find(options->model);
+    if (shape == NULL) {
+        REFUSE("unknown model '%s': choose %s", options->model, model_shape_names());
+    }
+    if (options->layers > shape->layers) {
+        REFUSE("--layers %d: %s has %d", options->layers, shape->name, shape->layers);
+    }
+    char why[160];
+    if (!model_shape_divides(shape, options->ranks, why, sizeof(why))) {
+        REFUSE("%s", why);
+    }
+    if (options->storm && options->ranks < 2) {
+        REFUSE("--storm needs at least 2 ranks: one of them will be killed");
+    }
+    return EXIT_CODE_OK;
+}
+
+int run_options_parse(int argc, char **argv, struct run_options *options)
+{
+    struct run_options parsed = {.backend = "host", .model = "tiny", .numerics = NUMERICS_EXACT};
+    parsed.seed = (uint64_t)time(NULL) * 1000u % 1000000007u + (uint64_t)getpid();
+    opterr = 0;
+    optind = 1;
+    int letter = 0;
+    while ((letter = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
+        if (letter == 'h') {
+            fputs(help, stdout);
+            return -1;
+        }
+        if (letter == ':') {
+            REFUSE("option '%s' needs a value (tutti run --help)", argv[optind - 1]);
+        }
+        if (letter == '?') {
+            REFUSE("unknown option '%s' (tutti run --help)", argv[optind - 1]);
+        }
+        int code = take_option(letter, optarg, &parsed);
+        if (code != EXIT_CODE_OK) {
+            return code;
+        }
+    }
+    if (optind < argc) {
+        REFUSE("unexpected argument '%s' (tutti run --help)", argv[optind]);
+    }
+    int code = check_options(&parsed);
+    if (code == EXIT_CODE_OK) {
+        *options = parsed;
+    }
+    return code;
+}

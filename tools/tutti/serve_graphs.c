@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* serve_graphs.c - one graph per decode bucket, captured when the bucket is first met. */
+#include <stdio.h>
+#include <string.h>
+
+#include "serve.h"
+
+int serve_bucket(int rows)
+{
+    int bucket = 0;
+    while (1 << bucket < rows) {
+        bucket++;
+    }
+    return bucket;
+}
+
+static void interfere(const struct serve_faults *faults, struct serve *serve, bool ending)
+{
+    if (faults == NULL) {
+        return;
+    }
+    void (*fault)(void *, struct serve *) = ending ? faults->capture_ending : faults->capture_begun;
+    if (fault != NULL) {
+        fault(faults->user, serve);
+    }
+}
+
+/* Records one whole decode step. A capture that fails at an operation must still be ended: the stream leaves the
+ * capture, and the sentence of the end says what invalidated it. */
+static tutti_status capture(struct serve *serve, struct serve_graph *entry)
+{
+    tutti_status status = tutti_host_capture_begin(serve->stream, TUTTI_HOST_CAPTURE_GLOBAL);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    interfere(serve->options.faults, serve, false);
+    tutti_status recorded = forward_plan_enqueue(entry->plan, serve->stream);
+    interfere(serve->options.faults, serve, true);
+    status = tutti_host_capture_end(serve->stream, &entry->graph);
+    if (status == TUTTI_OK && recorded != TUTTI_OK) {
+        tutti_host_graph_destroy(entry->graph);
+        entry->graph = NULL;
+        return recorded;
+    }
+    return status;
+}
+
+tutti_host_graph *serve_graph_for(struct serve *serve, int bucket)
+{
+    struct serve_graph *entry = &serve->graphs[bucket];
+    if (entry->graph != NULL || entry->failures >= SERVE_CAPTURE_TRIES) {
+        return entry->graph;
+    }
+    if (entry->plan == NULL) {
+        entry->plan = forward_plan_create(&serve->forward, 1 << bucket, 1 << bucket);
+    }
+    if (entry->plan == NULL) {
+        return NULL;
+    }
+    double begun = serve_now_s();
+    tutti_status status = capture(serve, entry);
+    serve->report->capture_ms += (serve_now_s() - begun) * 1e3;
+    if (status != TUTTI_OK) {
+        /* This step runs eagerly, beside peers that may replay theirs; the next one tries again. */
+        entry->failures++;
+        serve->report->capture_failures++;
+        (void)snprintf(serve->report->sentence, sizeof(serve->report->sentence), "%s", tutti_last_error());
+        return NULL;
+    }
+    serve->report->captures++;
+    return entry->graph;
+}
+
+void serve_graphs_destroy(struct serve *serve)
+{
+    for (int bucket = 0; bucket < SERVE_BUCKETS; bucket++) {
+        struct serve_graph *entry = &serve->graphs[bucket];
+        tutti_host_graph_destroy(entry->graph);
+        forward_plan_destroy(entry->plan);
+        memset(entry, 0, sizeof(*entry));
+    }
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* serve_record.c - what a step generated, and how long it took, on the board. */
+#include <math.h>
+#include <string.h>
+
+#include "serve.h"
+
+void serve_note_arrivals(struct serve *serve)
+{
+    double now = serve_now_s();
+    for (int i = 0; i < serve->options.trace->count; i++) {
+        if (serve->schedule.requests[i].arrived && serve->arrived_s[i] <= 0.0) {
+            serve->arrived_s[i] = now;
+        }
+    }
+}
+
+/* The reference writes its logits down; everybody else says how far its own are from them. NaN counts as far. */
+static float compare_logits(const struct serve *serve, size_t output, const float *logits)
+{
+    const struct board *board = serve->options.board;
+    float *kept = board_logits(board, output);
+    float deviation = 0.0f;
+    for (size_t i = 0; i < board->logits_kept; i++) {
+        float value = logits[i * board->logits_stride];
+        if (serve->options.slot == BOARD_REFERENCE) {
+            kept[i] = value;
+            continue;
+        }
+        float distance = fabsf(value - kept[i]);
+        deviation = distance <= deviation ? deviation : (isnan(distance) ? INFINITY : distance);
+    }
+    return deviation;
+}
+
+static void record_times(struct serve *serve, int request, double now)
+{
+    const struct serve_options *options = &serve->options;
+    int produced = serve->schedule.requests[request].produced + 1;
+    if (produced == 1) {
+        serve->first_s[request] = now;
+        board_first_ms(options->board, options->slot, options->board_rank)[request] =
+            (now - serve->arrived_s[request]) * 1e3;
+    }
+    board_rest_ms(options->board, options->slot, options->board_rank)[request] = (now - serve->first_s[request]) * 1e3;
+}
+
+void serve_record(struct serve *serve)
+{
+    const struct serve_options *options = &serve->options;
+    struct board_token *board = board_tokens(options->board, options->slot, options->board_rank);
+    double now = serve_now_s();
+    for (int pick = 0; pick < serve->step.picks; pick++) {
+        int request = serve->step.entries[serve->step.picked[pick]].request;
+        const struct forward_pick *got = &serve->forward.outputs.picks[pick];
+        size_t output =
+            options->trace->requests[request].first_output + (size_t)serve->schedule.requests[request].produced;
+        const float *logits = serve->forward.outputs.logits + (size_t)pick * serve->forward.logits_stride;
+        board[output] =
+            (struct board_token){got->token, got->margin, got->hash, compare_logits(serve, output, logits), 1};
+        serve->tokens[pick] = options->forced != NULL ? options->forced[output].token : got->token;
+        record_times(serve, request, now);
+    }
+    atomic_fetch_add(&serve->report->tokens_done, (uint64_t)serve->step.picks);
+    schedule_complete(&serve->schedule, &serve->step, serve->tokens);
+}
