@@ -237,8 +237,8 @@ tutti_status tutti_broadcast(tutti_comm *comm, void *buffer, size_t bytes, int r
     if (status == TUTTI_OK) {
         status = check_count(name, bytes, 1, 1);
     }
-    if (status == TUTTI_OK) {
-        status = check_buffers(name, buffer, bytes, buffer, bytes, 1, true);
+    if (status == TUTTI_OK && bytes > 0) {
+        status = check_buffer(name, "buffer", buffer, 1);
     }
     if (status != TUTTI_OK) {
         return status;

@@ -20,7 +20,7 @@ tutti_status tutti_comm_create(const tutti_comm_options *options, tutti_comm **c
     if (comm == NULL) {
         return error_set(TUTTI_ERR_ARGUMENT, "tutti_comm_create: comm is NULL");
     }
-    tutti_status status = struct_read("tutti_comm_create", options, &ours, sizeof(ours), OPTIONS_LEAST);
+    tutti_status status = struct_read("tutti_comm_create: options", options, &ours, sizeof(ours), OPTIONS_LEAST);
     return status == TUTTI_OK ? comm_create(&ours, comm) : status;
 }
 
@@ -34,7 +34,7 @@ tutti_status tutti_comm_create_all(const tutti_comm_options *options, const int 
         return error_set(TUTTI_ERR_ARGUMENT, "tutti_comm_create_all: world %d is not from 1 to %d", world,
                          TUTTI_WORLD_MAX);
     }
-    tutti_status status = struct_read("tutti_comm_create_all", options, &ours, sizeof(ours), OPTIONS_LEAST);
+    tutti_status status = struct_read("tutti_comm_create_all: options", options, &ours, sizeof(ours), OPTIONS_LEAST);
     return status == TUTTI_OK ? comm_create_all(&ours, devices, world, comms) : status;
 }
 
@@ -90,7 +90,7 @@ tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t *info)
 {
     tutti_status status = asked_here(comm);
     if (status == TUTTI_OK) {
-        status = struct_check("tutti_comm_info", info, INFO_LEAST);
+        status = struct_check("tutti_comm_info: info", info, INFO_LEAST);
     }
     if (status != TUTTI_OK) {
         return status;
@@ -122,7 +122,7 @@ tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats)
 {
     tutti_status status = asked_here(comm);
     if (status == TUTTI_OK) {
-        status = struct_check("tutti_comm_stats", stats, STATS_LEAST);
+        status = struct_check("tutti_comm_stats: stats", stats, STATS_LEAST);
     }
     if (status != TUTTI_OK) {
         return status;

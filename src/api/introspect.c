@@ -10,7 +10,7 @@
 
 tutti_status tutti_backend(size_t index, tutti_backend_t *backend)
 {
-    tutti_status status = struct_check("tutti_backend", backend, sizeof(*backend));
+    tutti_status status = struct_check("tutti_backend: backend", backend, sizeof(*backend));
     if (status != TUTTI_OK) {
         return status;
     }
@@ -29,7 +29,7 @@ tutti_status tutti_backend(size_t index, tutti_backend_t *backend)
 
 tutti_status tutti_setting(size_t index, tutti_setting_t *setting)
 {
-    tutti_status status = struct_check("tutti_setting", setting, sizeof(*setting));
+    tutti_status status = struct_check("tutti_setting: setting", setting, sizeof(*setting));
     if (status != TUTTI_OK) {
         return status;
     }

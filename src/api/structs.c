@@ -7,22 +7,22 @@
 
 #define STRUCT_BYTES_MAX 65536u /* no header will ever need more: an unset field, most likely */
 
-tutti_status struct_check(const char *call, const void *theirs, size_t least)
+tutti_status struct_check(const char *name, const void *theirs, size_t least)
 {
     if (theirs == NULL) {
-        return error_set(TUTTI_ERR_ARGUMENT, "%s: the struct is NULL", call);
+        return error_set(TUTTI_ERR_ARGUMENT, "%s is NULL", name);
     }
     size_t bytes;
     memcpy(&bytes, theirs, sizeof(bytes));
     if (bytes < least || bytes > STRUCT_BYTES_MAX) {
-        return error_set(TUTTI_ERR_ARGUMENT, "%s: struct_bytes is %zu; set it to the struct's sizeof", call, bytes);
+        return error_set(TUTTI_ERR_ARGUMENT, "%s->struct_bytes is %zu; set it to the struct's sizeof", name, bytes);
     }
     return TUTTI_OK;
 }
 
-tutti_status struct_read(const char *call, const void *theirs, void *ours, size_t ours_bytes, size_t least)
+tutti_status struct_read(const char *name, const void *theirs, void *ours, size_t ours_bytes, size_t least)
 {
-    tutti_status status = struct_check(call, theirs, least);
+    tutti_status status = struct_check(name, theirs, least);
     if (status != TUTTI_OK) {
         return status;
     }
@@ -35,7 +35,7 @@ tutti_status struct_read(const char *call, const void *theirs, void *ours, size_
                 TUTTI_ERR_UNSUPPORTED,
                 "%s: the program was built with a newer header than this library (%s) and uses what the library "
                 "does not know",
-                call, tutti_version());
+                name, tutti_version());
         }
     }
     memset(ours, 0, ours_bytes);

@@ -11,12 +11,13 @@
 
 #include "tutti/tutti.h"
 
-/* Copies the caller's struct, whose first member is struct_bytes, into `ours`. `least`: the size of its first version.
+/* Copies the caller's struct, whose first member is struct_bytes, into `ours`. `least`: the size of its first version;
+ * `name`: the call and its argument for the sentence, "tutti_comm_create: options".
  * ARGUMENT, UNSUPPORTED (a newer header, with members set that we do not know). */
-tutti_status struct_read(const char *call, const void *theirs, void *ours, size_t ours_bytes, size_t least);
+tutti_status struct_read(const char *name, const void *theirs, void *ours, size_t ours_bytes, size_t least);
 
 /* Whether the caller's struct can be written to. ARGUMENT. */
-tutti_status struct_check(const char *call, const void *theirs, size_t least);
+tutti_status struct_check(const char *name, const void *theirs, size_t least);
 
 /* Copies `ours` to the caller, as far as both reach, and leaves his struct_bytes as it was; what only he knows becomes
  * zero. */
