@@ -204,7 +204,8 @@ typedef struct tutti_call {
     size_t struct_bytes;
     tutti_stream stream;
     uint32_t lane;       /* < lanes. Calls that may run at the same time need different lanes; the
-                            calls of one lane come in one order on all ranks. */
+                            calls of one lane come in one order on all ranks;
+                            those of one graph too, whatever their lanes. */
     uint32_t max_blocks; /* GPU backends: leave room for compute beside; 0: our choice */
     uint32_t flags;      /* none yet: must be 0 */
 } tutti_call;

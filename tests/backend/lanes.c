@@ -132,7 +132,7 @@ static void eager_lanes(int rank, int world, const char *rendezvous, void *user)
 static void captured_lanes(int rank, int world, const char *rendezvous, void *user)
 {
     struct rank *self = open_rank(rank, world, rendezvous);
-    uint64_t random = *(const uint64_t *)user + (uint64_t)rank;
+    uint64_t random = *(const uint64_t *)user;
     tutti_host_event *event = NULL;
     tutti_host_graph *graph = NULL;
     CHECK_OK(tutti_host_event_create(&event));
