@@ -120,12 +120,16 @@ static inline struct vec_pair f16_load(const char *address)
     return (struct vec_pair){_mm512_castps_si512(low), _mm512_castps_si512(high)};
 }
 
+/* Unoptimised, the compiler's own header makes a macro of the conversion, and the macro a warning. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
 static inline vec f16_narrow(struct vec_pair sum)
 {
     __m256i low = _mm512_cvtps_ph(_mm512_castsi512_ps(sum.first), _MM_FROUND_TO_NEAREST_INT);
     __m256i high = _mm512_cvtps_ph(_mm512_castsi512_ps(sum.other), _MM_FROUND_TO_NEAREST_INT);
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
+#pragma GCC diagnostic pop
 
 /* Even elements in `first`, odd ones in `other`: no shuffles are needed. */
 static inline struct vec_pair bf16_load(const char *address)
