@@ -13,7 +13,7 @@
 
 #define LANES 4
 #define JOBS 24
-#define BYTES_MAX 70000
+#define BYTES_MAX 200000
 
 struct rank {
     tutti_comm *comm;

@@ -319,8 +319,11 @@ static void close_group(struct program *program, struct group *group)
     if (group->world == 0) {
         return;
     }
+    /* All lanes before any stream: a graph may be in flight on another lane's stream. */
     for (uint32_t lane = 0; lane < LANES; lane++) {
         settle_lane(program, group, lane);
+    }
+    for (uint32_t lane = 0; lane < LANES; lane++) {
         tutti_host_stream_destroy(group->lanes[lane].stream);
         for (size_t i = 0; i < SLOTS; i++) {
             job_buffers_destroy(&group->lanes[lane].slots[i].buffers);
@@ -395,7 +398,7 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
 
 int main(int count, char **arguments)
 {
-    static const int programs[] = {[EFFORT_QUICK] = 6, [EFFORT_NORMAL] = 30, [EFFORT_LONG] = 1500};
+    static const int programs[] = {[EFFORT_QUICK] = 20, [EFFORT_NORMAL] = 200, [EFFORT_LONG] = 10000};
     uint64_t seed = ranks_seed();
     struct program program = {.mode = count == 2 && arguments[1][0] == 't' ? RANKS_THREADS : RANKS_PROCESSES};
     for (int i = 0; i < programs[effort()]; i++) {
