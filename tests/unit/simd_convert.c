@@ -14,9 +14,9 @@
 
 static uint16_t numbers[NUMBERS], halves[NUMBERS], traces[NUMBERS], results[NUMBERS];
 
-static void check_against_reference(const struct simd_table *table, int source_count, tutti_dtype dtype, tutti_op op)
+static void check_against_reference(const struct simd_table *table, const void *const *sources, int source_count,
+                                    tutti_dtype dtype, tutti_op op)
 {
-    const void *const sources[] = {numbers, halves, traces};
     memset(results, 0xa5, sizeof(results));
     table->reduce(results, NULL, sources, source_count, NUMBERS, dtype, op, false);
     for (size_t i = 0; i < NUMBERS; i++) {
@@ -74,6 +74,7 @@ int main(void)
     for (uint32_t i = 0; i < NUMBERS; i++) {
         numbers[i] = (uint16_t)i;
     }
+    const void *const sources[] = {numbers, halves, traces};
     bool usable = false;
     for (size_t t = 0; simd_table_at(t, &usable) != NULL; t++) {
         if (!usable) {
@@ -86,7 +87,7 @@ int main(void)
                 size_t real_middles = middles_make((tutti_dtype)dtype, signs / 3 - 1, signs % 3 - 1);
                 CHECK(signs / 3 == 1 || real_middles > NUMBERS / 2, "only %zu middles tested", real_middles);
                 for (int op = TUTTI_SUM; op <= TUTTI_MIN; op++) {
-                    check_against_reference(table, 3, (tutti_dtype)dtype, (tutti_op)op);
+                    check_against_reference(table, sources, 3, (tutti_dtype)dtype, (tutti_op)op);
                 }
             }
         }
