@@ -91,6 +91,7 @@ static bool serve_all(struct run *run, char *why, size_t why_bytes)
                           .world = 1,
                           .body = run_rank_reference,
                           .slot = BOARD_REFERENCE,
+                          .slot_last = BOARD_REFERENCE,
                           .outputs = run->trace.output_total};
     if (!phase_run(run, &phase, why, why_bytes)) {
         return false;
@@ -101,6 +102,8 @@ static bool serve_all(struct run *run, char *why, size_t why_bytes)
     phase.world = run->options.ranks;
     phase.body = run_rank_serve;
     phase.slot = BOARD_EAGER;
+    phase.slot_last = BOARD_GRAPH;
+    phase.outputs *= 2;
     return phase_run(run, &phase, why, why_bytes);
 }
 

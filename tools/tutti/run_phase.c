@@ -130,14 +130,30 @@ static void watch_look(struct watch *watch, const struct phase *phase)
     }
 }
 
+/* What the furthest rank has done, over all passes of the phase. */
 static uint64_t tokens_done(const struct run *run, const struct phase *phase)
 {
     uint64_t most = 0;
     for (int rank = 0; rank < phase->world; rank++) {
-        uint64_t done = atomic_load(&board_pass(&run->board, phase->slot, rank)->tokens_done);
+        uint64_t done = 0;
+        for (int slot = (int)phase->slot; slot <= (int)phase->slot_last; slot++) {
+            done += atomic_load(&board_pass(&run->board, (enum board_slot)slot, rank)->tokens_done);
+        }
         most = done > most ? done : most;
     }
     return most;
+}
+
+/* Why a rank failed: what it left on the board of the pass that it did not finish. */
+static const char *reason_of(const struct run *run, const struct phase *phase, int rank)
+{
+    for (int slot = (int)phase->slot; slot <= (int)phase->slot_last; slot++) {
+        const struct board_pass *pass = board_pass(&run->board, (enum board_slot)slot, rank);
+        if (pass->done == 0 && pass->sentence[0] != '\0') {
+            return pass->sentence;
+        }
+    }
+    return "ended without a reason";
 }
 
 static bool phase_judge(const struct run *run, const struct phase *phase, const struct watch *watch, char *why,
@@ -150,13 +166,12 @@ static bool phase_judge(const struct run *run, const struct phase *phase, const 
     if (watch->failed_rank < 0) {
         return true;
     }
-    const char *sentence = board_pass(&run->board, phase->slot, watch->failed_rank)->sentence;
     if (WIFSIGNALED(watch->failed_state)) {
         (void)snprintf(why, why_bytes, "rank %d of %d was ended by signal %d (%s)", watch->failed_rank, phase->world,
                        WTERMSIG(watch->failed_state), strsignal(WTERMSIG(watch->failed_state)));
     } else {
         (void)snprintf(why, why_bytes, "rank %d of %d: %s", watch->failed_rank, phase->world,
-                       sentence[0] != '\0' ? sentence : "ended without a reason");
+                       reason_of(run, phase, watch->failed_rank));
     }
     return false;
 }

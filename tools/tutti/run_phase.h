@@ -22,8 +22,8 @@ struct phase {
     int world;
     phase_body body;
     void *user;           /* as the parent left it: each rank has its own copy */
-    enum board_slot slot; /* where progress is read */
-    size_t outputs;       /* how many tokens are 100 % */
+    enum board_slot slot, slot_last; /* the passes it makes: where progress and reasons are read */
+    size_t outputs;       /* how many tokens are 100 %, over all its passes */
     uint64_t spared;      /* bit r: rank r may die without failing the phase */
 };
 

@@ -5,14 +5,16 @@
 #include <stdio.h>
 
 /* Each of the 2 * layers all-reduces rounds partial sums of spread about 1 to bf16, half a unit of 2^-8 at most; the
- * errors add like independent ones, pass the layers above, and the head spreads them over logits of spread about 2. Five
- * spreads cover every logit of every token. */
+ * errors add like independent ones, pass the layers above, and the head spreads them over logits of spread about 2. Eight
+ * spreads cover every logit of every token; an element that is missing, doubled or stale stands out by far more. */
 float verify_bound(const struct model_shape *shape)
 {
-    return 5.0f * 2.0f * ldexpf(1.0f, -8) * sqrtf(2.0f * (float)shape->layers);
+    return 8.0f * 2.0f * ldexpf(1.0f, -8) * sqrtf(2.0f * (float)shape->layers);
 }
 
-static bool one_token(const struct run *run, size_t output, enum board_slot slot, int rank, struct verdict *verdict)
+/* Whether one rank's output is the reference's. *excused is set where real numerics make up for it. */
+static bool one_token(const struct run *run, size_t output, enum board_slot slot, int rank, struct verdict *verdict,
+                      bool *excused)
 {
     const struct board_token *expected = board_tokens(&run->board, BOARD_REFERENCE, 0) + output;
     const struct board_token *got = board_tokens(&run->board, slot, rank) + output;
@@ -23,7 +25,7 @@ static bool one_token(const struct run *run, size_t output, enum board_slot slot
         float bound = verify_bound(&run->shape);
         verdict->deviation = got->deviation > verdict->deviation ? got->deviation : verdict->deviation;
         if (!same && got->written == 1 && expected->margin <= bound) {
-            verdict->excused++;
+            *excused = true;
             return true;
         }
     }
@@ -44,13 +46,15 @@ struct verdict verify_against_reference(const struct run *run, const struct trac
         const struct trace_request *entry = &trace->requests[request];
         for (size_t i = 0; i < (size_t)entry->output_tokens; i++) {
             bool good = true;
+            bool excused = false;
             for (int rank = 0; rank < run->board.ranks; rank++) {
                 if ((ranks >> rank & 1u) != 0) {
-                    good = one_token(run, entry->first_output + i, slot, rank, &verdict) && good;
+                    good = one_token(run, entry->first_output + i, slot, rank, &verdict, &excused) && good;
                 }
             }
             verdict.total++;
             verdict.equal += good;
+            verdict.excused += good && excused;
         }
     }
     verdict.held = verdict.total > 0 && verdict.equal == verdict.total && ranks != 0;

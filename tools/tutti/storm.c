@@ -37,6 +37,7 @@ bool storm_serve(struct run *run, struct serve_faults *faults, struct storm_outc
                                 .body = run_rank_storm,
                                 .user = faults,
                                 .slot = BOARD_STORM,
+                                .slot_last = BOARD_STORM,
                                 .outputs = run->storm_trace.output_total};
     if (!phase_run(run, &phase, outcome->sentence, sizeof(outcome->sentence))) {
         outcome->ok = false;

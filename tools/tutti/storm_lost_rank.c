@@ -20,7 +20,7 @@
 
 /* What a rank lives to tell; in memory shared with the parent. */
 struct lost_report {
-    double died_s;      /* the victim: when its last step began */
+    double died_s;      /* the victim: when it was killed */
     double noticed_s;   /* a survivor: when the failure was returned to it */
     int world;          /* ranks of the new communicator; 0: this rank has no part in it */
     uint64_t rewound;   /* tokens it had and generated again, because a peer had not */
@@ -39,6 +39,7 @@ static void *killer(void *argument)
 {
     const struct lost_rank *lost = argument;
     (void)nanosleep(&(struct timespec){0, lost->delay_us * 1000L}, NULL);
+    lost->reports[lost->victim].died_s = serve_now_s();
     (void)kill(getpid(), SIGKILL);
     return NULL;
 }
@@ -50,7 +51,6 @@ static void die_later(void *user, struct serve *serve)
     if (serve->options.board_rank != lost->victim || lost->steps++ != lost->step) {
         return;
     }
-    lost->reports[lost->victim].died_s = serve_now_s();
     pthread_t thread;
     if (pthread_create(&thread, NULL, killer, lost) == 0) {
         (void)pthread_detach(thread);
@@ -113,6 +113,22 @@ static bool go_on(const struct phase_rank *self, struct serve *serve, int rank, 
     return good;
 }
 
+/* Which ranks are gone. A failure may arrive by word of a peer before this process has seen the socket close, so
+ * this waits a moment for its own eyes. 0 if nobody is. */
+static uint64_t lost_ranks(tutti_comm *comm)
+{
+    tutti_comm_info_t info = {.struct_bytes = sizeof(info)};
+    for (int look = 0; look < 2000 && info.lost_ranks == 0; look++) {
+        if (tutti_comm_info(comm, &info) != TUTTI_OK) {
+            return 0;
+        }
+        if (info.lost_ranks == 0) {
+            (void)nanosleep(&(struct timespec){0, 1000000L}, NULL);
+        }
+    }
+    return info.lost_ranks;
+}
+
 /* What this rank saw, and the place it takes among the survivors. The shape may not divide by their number: then
  * the last of them have no part in what follows. */
 static bool survive(const struct phase_rank *self, struct serve *serve, tutti_status failed, tutti_comm *old)
@@ -121,12 +137,12 @@ static bool survive(const struct phase_rank *self, struct serve *serve, tutti_st
     struct lost_report *report = &lost->reports[self->rank];
     report->noticed_s = serve_now_s();
     (void)snprintf(report->sentence, sizeof(report->sentence), "%.500s", serve->sentence);
-    tutti_comm_info_t info = {.struct_bytes = sizeof(info)};
-    if (failed != TUTTI_ERR_PEER_LOST || tutti_comm_info(old, &info) != TUTTI_OK || info.lost_ranks == 0) {
+    uint64_t gone = failed == TUTTI_ERR_PEER_LOST ? lost_ranks(old) : 0;
+    if (gone == 0) {
         return run_rank_fail(self, BOARD_STORM, serve->sentence);
     }
-    int world = model_shape_world_below(&self->run->shape, survivors_below(info.lost_ranks, self->world));
-    int rank = survivors_below(info.lost_ranks, self->rank);
+    int world = model_shape_world_below(&self->run->shape, survivors_below(gone, self->world));
+    int rank = survivors_below(gone, self->rank);
     if (rank >= world) {
         return true;
     }
@@ -216,6 +232,7 @@ void storm_lost_rank(struct run *run, struct storm_outcome *outcome)
                                 .body = lost_body,
                                 .user = &lost,
                                 .slot = BOARD_STORM,
+                                .slot_last = BOARD_STORM,
                                 .outputs = run->storm_trace.output_total,
                                 .spared = (uint64_t)1 << lost.victim};
     if (phase_run(run, &phase, outcome->sentence, sizeof(outcome->sentence))) {

@@ -238,7 +238,8 @@ void storm_random_replay(struct run *run, struct storm_outcome *outcome)
     uint64_t seed = run->options.seed + 2;
     board_clear(&run->board, BOARD_STORM);
     outcome->name = "graphs replayed in random order between eager calls";
-    const struct phase phase = {.world = run->options.ranks, .body = replay_body, .user = &seed, .slot = BOARD_STORM};
+    const struct phase phase = {
+        .world = run->options.ranks, .body = replay_body, .user = &seed, .slot = BOARD_STORM, .slot_last = BOARD_STORM};
     outcome->ok = phase_run(run, &phase, outcome->sentence, sizeof(outcome->sentence));
     if (outcome->ok) {
         (void)snprintf(outcome->sentence, sizeof(outcome->sentence),
