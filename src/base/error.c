@@ -34,10 +34,8 @@ tutti_status error_set_errno(const char *format, ...)
     va_start(arguments, format);
     (void)vsnprintf(what, sizeof(what), format, arguments);
     va_end(arguments);
-    if (strerror_r(number, why, sizeof(why)) != 0) {
-        (void)snprintf(why, sizeof(why), "error %d", number);
-    }
-    return error_set(TUTTI_ERR_SYSTEM, "%s: %s", what, why);
+    /* The GNU form, which _GNU_SOURCE selects: it returns the text, in `why` or elsewhere. */
+    return error_set(TUTTI_ERR_SYSTEM, "%s: %s", what, strerror_r(number, why, sizeof(why)));
 }
 
 const char *tutti_status_name(tutti_status status)

@@ -156,7 +156,13 @@ static void creation_tell(struct creation *creation, const struct mesh *mesh, tu
     tutti_comm *comm = creation->comm;
     struct failure failure = {status, comm->rank, comm->rank, ""};
     (void)snprintf(failure.sentence, sizeof(failure.sentence), "%s", tutti_last_error());
+    segment_fd_close(comm->segments[comm->rank]); /* telling may need the descriptor that the trouble was about */
     for (int rank = 0; rank < comm->world; rank++) {
+        const struct mesh_address *address = &creation->addresses[rank];
+        if (comm->segments[rank] == NULL) { /* a rank of this process is reached through its page */
+            comm->segments[rank] =
+                segment_find(address->segment_device, address->segment_inode, address->segment_bytes);
+        }
         if (rank != comm->rank && comm->segments[rank] != NULL) {
             (void)control_fail(comm->segments[rank]->base, &failure);
         }

@@ -69,16 +69,27 @@ tutti_status mesh_listen(const struct segment *own, struct mesh_address *address
     return TUTTI_OK;
 }
 
-static tutti_status peer_gone(const struct mesh *mesh, int rank)
-{
-    return error_set(TUTTI_ERR_PEER_LOST, "rank %d (pid %d) ended or gave up while the communicator was being made",
-                     rank, (int)mesh->addresses[rank].pid);
-}
-
 static bool packet_sound(struct packet *packet)
 {
     packet->sentence[sizeof(packet->sentence) - 1] = 0;
     return packet->magic == PACKET_MAGIC;
+}
+
+static bool packet_legal_failure(const struct packet *packet)
+{
+    return packet->type == PACKET_FAILED && packet->status < 0 && packet->status >= TUTTI_ERR_ABORTED;
+}
+
+/* Whether a packet at our listener is the farewell of one of our ranks; then what it says. */
+static bool packet_failed(const struct mesh *mesh, struct packet *packet, tutti_status *status, char *sentence)
+{
+    if (!packet_sound(packet) || !packet_legal_failure(packet) || packet->to != mesh->rank ||
+        !token_equal(packet->token, mesh->addresses[mesh->rank].token)) {
+        return false;
+    }
+    *status = (tutti_status)packet->status;
+    memcpy(sentence, packet->sentence, sizeof(packet->sentence));
+    return true;
 }
 
 bool mesh_last_words(int socket, tutti_status *status, char *sentence)
@@ -88,11 +99,13 @@ bool mesh_last_words(int socket, tutti_status *status, char *sentence)
         struct packet packet;
         int passed = -1;
         if (!socket_receive_packet(socket, &packet, sizeof(packet), &passed)) {
-            break;
+            if (errno == EAGAIN) {
+                break;
+            }
+            continue; /* a reset comes before what was sent earlier, if the peer left something of ours unread */
         }
         socket_close(&passed);
-        if (packet_sound(&packet) && packet.type == PACKET_FAILED && packet.status < 0 &&
-            packet.status >= TUTTI_ERR_ABORTED) {
+        if (packet_sound(&packet) && packet_legal_failure(&packet)) {
             *status = (tutti_status)packet.status;
             memcpy(sentence, packet.sentence, sizeof(packet.sentence));
             spoken = true;
@@ -101,15 +114,9 @@ bool mesh_last_words(int socket, tutti_status *status, char *sentence)
     return spoken;
 }
 
-/* The connection to `rank` closed: passes on why, if it said so. */
-static tutti_status peer_closed(const struct mesh *mesh, int rank)
+static bool same_process(const struct mesh *mesh, int rank)
 {
-    tutti_status status = TUTTI_OK;
-    char sentence[MESH_SENTENCE_BYTES];
-    if (mesh_last_words(mesh->sockets[rank], &status, sentence)) {
-        return error_set(status, "%s", sentence);
-    }
-    return peer_gone(mesh, rank);
+    return memcmp(mesh->addresses[rank].process, mesh->addresses[mesh->rank].process, PROCESS_COOKIE_BYTES) == 0;
 }
 
 void mesh_tell(const struct mesh *mesh, tutti_status status, const char *sentence)
@@ -117,57 +124,104 @@ void mesh_tell(const struct mesh *mesh, tutti_status status, const char *sentenc
     struct packet packet = {PACKET_MAGIC, PACKET_FAILED, mesh->rank, 0, status, {0}, {0}};
     (void)snprintf(packet.sentence, sizeof(packet.sentence), "%s", sentence);
     for (int rank = 0; rank < mesh->world; rank++) {
-        if (mesh->sockets[rank] >= 0) {
-            packet.to = rank;
-            (void)socket_send_packet(mesh->sockets[rank], &packet, sizeof(packet), -1);
+        if (rank == mesh->rank || same_process(mesh, rank)) {
+            continue;
         }
+        /* A rank that is not connected is told at its own listener: it must know before it finds ours gone. */
+        int caller =
+            mesh->sockets[rank] >= 0 ? -1 : socket_connect_abstract(mesh->addresses[rank].name, SOCK_SEQPACKET);
+        int fd = mesh->sockets[rank] >= 0 ? mesh->sockets[rank] : caller;
+        if (fd >= 0) {
+            packet.to = rank;
+            memcpy(packet.token, mesh->addresses[rank].token, sizeof(packet.token));
+            (void)socket_send_packet(fd, &packet, sizeof(packet), -1);
+        }
+        socket_close(&caller);
     }
 }
 
-static tutti_status packet_send(const struct mesh *mesh, int rank, enum packet_type type)
+static void callers_accept(struct joining *joining);
+
+/* A rank gave up and told us at our listener, where we have not looked yet. */
+static bool queue_words(struct joining *joining, tutti_status *status, char *sentence)
 {
+    bool spoken = false;
+    callers_accept(joining);
+    for (int index = 0; index < joining->pending_count && !spoken; index++) {
+        struct packet packet;
+        int passed = -1;
+        if (socket_receive_packet(joining->pending[index], &packet, sizeof(packet), &passed)) {
+            spoken = packet_failed(joining->mesh, &packet, status, sentence);
+            socket_close(&passed);
+        }
+    }
+    return spoken;
+}
+
+/* A rank's connection or listener is gone: the end of this joining, with the cause if anybody has told it. Whoever gives up
+ * tells first and closes then. */
+static tutti_status peer_gone(struct joining *joining, int rank)
+{
+    const struct mesh *mesh = joining->mesh;
+    tutti_status status = TUTTI_OK;
+    char sentence[MESH_SENTENCE_BYTES];
+    if ((mesh->sockets[rank] >= 0 && mesh_last_words(mesh->sockets[rank], &status, sentence)) ||
+        queue_words(joining, &status, sentence)) {
+        return error_set(status, "%s", sentence);
+    }
+    return error_set(TUTTI_ERR_PEER_LOST, "rank %d (pid %d) ended while the communicator was being made", rank,
+                     (int)mesh->addresses[rank].pid);
+}
+
+static tutti_status packet_send(struct joining *joining, int rank, enum packet_type type)
+{
+    const struct mesh *mesh = joining->mesh;
     struct packet packet = {PACKET_MAGIC, (int32_t)type, mesh->rank, rank, 0, {0}, {0}};
     memcpy(packet.token, mesh->addresses[rank].token, sizeof(packet.token));
     if (socket_send_packet(mesh->sockets[rank], &packet, sizeof(packet), segment_fd(*mesh->own))) {
         return TUTTI_OK;
     }
     if (errno == EPIPE || errno == ECONNRESET) {
-        return peer_closed(mesh, rank);
+        return peer_gone(joining, rank);
     }
-    return error_set_errno("passing shared memory to rank %d", rank);
+    return error_set_errno("rank %d: passing shared memory to rank %d", mesh->rank, rank);
 }
 
 static tutti_status segment_take(const struct mesh *mesh, int rank, int *passed)
 {
     if (*passed < 0) {
-        return error_set(TUTTI_ERR_SYSTEM, "rank %d passed no shared memory (is the limit of open files reached?)",
-                         rank);
+        return error_set(TUTTI_ERR_SYSTEM,
+                         "rank %d got no shared memory from rank %d: has it reached its limit of open files?",
+                         mesh->rank, rank);
     }
     tutti_status status = segment_import(*passed, mesh->addresses[rank].segment_bytes, &mesh->segments[rank]);
     socket_close(passed);
-    return status;
+    return status == TUTTI_OK
+               ? TUTTI_OK
+               : error_set(status, "rank %d cannot map rank %d's memory: %s", mesh->rank, rank, tutti_last_error());
 }
 
 /* Calls a lower rank: it has listened since before it gave its address. */
-static tutti_status lower_call(const struct mesh *mesh, int rank, struct deadline *deadline)
+static tutti_status lower_call(struct joining *joining, int rank, struct deadline *deadline)
 {
+    const struct mesh *mesh = joining->mesh;
     int fd = socket_connect_abstract(mesh->addresses[rank].name, SOCK_SEQPACKET);
     while (fd < 0 && errno == EAGAIN && !deadline_cut(deadline) && !deadline_expired(deadline)) {
         (void)poll(NULL, 0, 1); /* its queue is full for the moment */
         fd = socket_connect_abstract(mesh->addresses[rank].name, SOCK_SEQPACKET);
     }
     if (fd < 0 && errno == ECONNREFUSED) {
-        return peer_gone(mesh, rank);
+        return peer_gone(joining, rank);
     }
     if (fd < 0) {
-        return error_set_errno("connecting to rank %d", rank);
+        return error_set_errno("rank %d: connecting to rank %d", mesh->rank, rank);
     }
     if (socket_peer_user(fd) != geteuid()) {
         socket_close(&fd);
         return error_set(TUTTI_ERR_SYSTEM, "rank %d's socket belongs to another user", rank);
     }
     mesh->sockets[rank] = fd;
-    return packet_send(mesh, rank, PACKET_CALL);
+    return packet_send(joining, rank, PACKET_CALL);
 }
 
 static void pending_drop(struct joining *joining, int index, bool close_it)
@@ -209,6 +263,12 @@ static tutti_status caller_hear(struct joining *joining, int index)
         }
         return TUTTI_OK;
     }
+    tutti_status told = TUTTI_OK;
+    char sentence[MESH_SENTENCE_BYTES];
+    if (packet_failed(mesh, &packet, &told, sentence)) {
+        socket_close(&passed);
+        return error_set(told, "%s", sentence);
+    }
     bool known = packet_sound(&packet) && packet.type == PACKET_CALL && packet.to == mesh->rank &&
                  packet.from > mesh->rank && packet.from < mesh->world &&
                  token_equal(packet.token, mesh->addresses[mesh->rank].token) &&
@@ -224,7 +284,7 @@ static tutti_status caller_hear(struct joining *joining, int index)
     pending_drop(joining, index, false);
     tutti_status status = segment_take(mesh, rank, &passed);
     if (status == TUTTI_OK) {
-        status = packet_send(mesh, rank, PACKET_ANSWER);
+        status = packet_send(joining, rank, PACKET_ANSWER);
     }
     joining->links[rank] = LINK_DONE;
     return status;
@@ -236,7 +296,7 @@ static tutti_status answer_hear(struct joining *joining, int rank)
     struct packet packet;
     int passed = -1;
     if (!socket_receive_packet(mesh->sockets[rank], &packet, sizeof(packet), &passed)) {
-        return errno == EAGAIN ? TUTTI_OK : peer_gone(mesh, rank);
+        return errno == EAGAIN ? TUTTI_OK : peer_gone(joining, rank);
     }
     if (!packet_sound(&packet) || packet.from != rank || packet.to != mesh->rank) {
         socket_close(&passed);
@@ -244,8 +304,8 @@ static tutti_status answer_hear(struct joining *joining, int rank)
     }
     if (packet.type == PACKET_FAILED) {
         socket_close(&passed);
-        bool legal = packet.status < 0 && packet.status >= TUTTI_ERR_ABORTED;
-        return error_set(legal ? (tutti_status)packet.status : TUTTI_ERR_SYSTEM, "%s", packet.sentence);
+        return error_set(packet_legal_failure(&packet) ? (tutti_status)packet.status : TUTTI_ERR_SYSTEM, "%s",
+                         packet.sentence);
     }
     joining->links[rank] = LINK_DONE;
     return segment_take(mesh, rank, &passed);
@@ -269,7 +329,7 @@ static tutti_status absent_probe(struct joining *joining)
         socket_close(&fd);
         /* Twice: its call may have been under way to our queue when it stopped listening. */
         if (refused && joining->refused[rank]) {
-            return peer_gone(mesh, rank);
+            return peer_gone(joining, rank);
         }
         joining->refused[rank] = refused;
     }
@@ -303,7 +363,7 @@ static tutti_status joining_step(struct joining *joining)
         if (watched[index].revents != 0 && joining->links[rank] == LINK_AWAITS_ANSWER) {
             status = answer_hear(joining, rank);
         } else if (watched[index].revents != 0) {
-            status = peer_closed(mesh, rank);
+            status = peer_gone(joining, rank);
         }
     }
     /* Backwards: dropping one moves the last into its place. */
@@ -343,24 +403,22 @@ static tutti_status joining_expired(const struct joining *joining, const struct 
 static tutti_status joining_begin(struct joining *joining, struct deadline *deadline)
 {
     const struct mesh *mesh = joining->mesh;
-    const struct mesh_address *own = &mesh->addresses[mesh->rank];
     for (int rank = 0; rank < mesh->world; rank++) {
         const struct mesh_address *address = &mesh->addresses[rank];
-        bool same_process = memcmp(address->process, own->process, sizeof(own->process)) == 0;
         joining->links[rank] = LINK_DONE;
         if (rank == mesh->rank) {
             continue;
         }
-        if (same_process) {
+        if (same_process(mesh, rank)) {
             mesh->segments[rank] =
                 segment_find(address->segment_device, address->segment_inode, address->segment_bytes);
             if (mesh->segments[rank] == NULL) {
-                return peer_gone(mesh, rank);
+                return peer_gone(joining, rank);
             }
         } else if (rank > mesh->rank) {
             joining->links[rank] = LINK_AWAITS_CALL;
         } else {
-            tutti_status status = lower_call(mesh, rank, deadline);
+            tutti_status status = lower_call(joining, rank, deadline);
             if (status != TUTTI_OK) {
                 return status;
             }

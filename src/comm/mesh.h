@@ -47,7 +47,7 @@ tutti_status mesh_listen(const struct segment *own, struct mesh_address *address
  * to release, after mesh_tell. TIMEOUT, PEER_LOST, SYSTEM, or what a peer told. */
 tutti_status mesh_join(const struct mesh *mesh, int listener, struct deadline *deadline);
 
-/* Tells every connected rank that this one gives up, and why. */
+/* Tells every rank of other processes that this one gives up, and why; before the listener is closed. */
 void mesh_tell(const struct mesh *mesh, tutti_status status, const char *sentence);
 
 /* Reads what the peer said before its connection closed. True if it said why it gave up: then *status and sentence

@@ -67,7 +67,7 @@ static tutti_status progress_exchange(struct splitting *splitting)
         if (progress->status != TUTTI_OK) {
             bool legal = progress->status < 0 && progress->status >= TUTTI_ERR_ABORTED;
             status = error_set(legal ? (tutti_status)progress->status : TUTTI_ERR_SYSTEM,
-                               "tutti_comm_split: rank %d: %s", rank, progress->sentence);
+                               "tutti_comm_split: rank %d of the parent: %s", rank, progress->sentence);
         }
     }
     return status;
