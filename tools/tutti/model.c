@@ -60,8 +60,8 @@ static bool layer_fill(const struct model *model, struct layer_weights *layer, i
     int heads_inner = model->shape.heads * model->shape.head_dim;
     size_t hidden = (size_t)inner;
     size_t rank = (size_t)model->rank;
-    size_t query = (size_t)(model->heads * model->shape.head_dim);
-    size_t kv = (size_t)(model->kv_heads * model->shape.head_dim);
+    size_t query = (size_t)model->heads * (size_t)model->shape.head_dim;
+    size_t kv = (size_t)model->kv_heads * (size_t)model->shape.head_dim;
     size_t ffn = (size_t)model->ffn;
     const struct weights_cut query_cut = {0, hidden, rank * query, query};
     const struct weights_cut kv_cut = {0, hidden, rank * kv, kv};

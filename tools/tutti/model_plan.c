@@ -112,18 +112,18 @@ static void attend_row(const struct forward *forward, int layer, const float *qu
     const struct model *model = forward->model;
     size_t head_dim = (size_t)model->shape.head_dim;
     int group = model->heads / model->kv_heads;
+    struct attention_head attention = {
+        .head_dim = head_dim,
+        .capacity = forward->kv->slots[slot].capacity,
+        .length = length,
+        .scale = 1.0f / sqrtf((float)head_dim),
+        .scores = forward->scores,
+    };
     for (int head = 0; head < model->heads; head++) {
-        const struct attention_head attention = {
-            .query = query + (size_t)head * head_dim,
-            .keys = kv_keys(forward->kv, slot, layer, head / group),
-            .values = kv_values(forward->kv, slot, layer, head / group),
-            .head_dim = head_dim,
-            .capacity = forward->kv->slots[slot].capacity,
-            .length = length,
-            .scale = 1.0f / sqrtf((float)head_dim),
-            .scores = forward->scores,
-            .out = out + (size_t)head * head_dim,
-        };
+        attention.query = query + (size_t)head * head_dim;
+        attention.keys = kv_keys(forward->kv, slot, layer, head / group);
+        attention.values = kv_values(forward->kv, slot, layer, head / group);
+        attention.out = out + (size_t)head * head_dim;
         attention_head(&attention);
     }
 }

@@ -33,7 +33,11 @@ static size_t available_bytes(void)
     }
     char line[128];
     size_t kibibytes = 0;
-    while (fgets(line, sizeof(line), file) != NULL && sscanf(line, "MemAvailable: %zu kB", &kibibytes) != 1) {
+    static const char name[] = "MemAvailable:";
+    while (kibibytes == 0 && fgets(line, sizeof(line), file) != NULL) {
+        if (strncmp(line, name, strlen(name)) == 0) {
+            kibibytes = strtoul(line + strlen(name), NULL, 10);
+        }
     }
     (void)fclose(file);
     return kibibytes * 1024;

@@ -44,6 +44,10 @@ bool run_json_begin(struct run_json *json, const char *path, char *why, size_t w
     if (path == NULL) {
         return true;
     }
+    if (path[0] == '\0') {
+        errno = ENOENT;
+        return refuse(path, why, why_bytes);
+    }
     struct stat state;
     bool exists = stat(path, &state) == 0;
     if (exists && S_ISDIR(state.st_mode)) {

@@ -22,7 +22,7 @@ bool schedule_create(struct schedule *schedule, struct step *step, const struct 
     for (int i = 0; complete && i < trace->count; i++) {
         const struct trace_request *request = &trace->requests[i];
         struct schedule_request *state = &schedule->requests[i];
-        state->tokens = calloc((size_t)(request->prompt_tokens + request->output_tokens), sizeof(int32_t));
+        state->tokens = calloc((size_t)request->prompt_tokens + (size_t)request->output_tokens, sizeof(int32_t));
         if (state->tokens == NULL) {
             complete = false;
             break;

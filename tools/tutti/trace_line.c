@@ -31,6 +31,7 @@ static bool take_prompt(const cJSON *field, struct trace_line *line, char *why, 
     if (strlen(field->valuestring) > TRACE_PROMPT_MAX) {
         REFUSE("\"prompt\" is longer than %d bytes", TRACE_PROMPT_MAX);
     }
+    free(line->prompt);
     line->prompt = strdup(field->valuestring);
     if (line->prompt == NULL) {
         REFUSE("out of memory");

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `tutti run` on several rank counts and both numerics: every token verified, all fields of the JSON there. */
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness/check.h"
+#include "harness/command.h"
+
+static char folder[32];
+
+static const cJSON *item(const cJSON *object, const char *name)
+{
+    const cJSON *found = cJSON_GetObjectItemCaseSensitive(object, name);
+    CHECK(found != NULL, "no '%s'", name);
+    return found;
+}
+
+static cJSON *read_json(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    CHECK(file != NULL, "%s was not written", path);
+    char text[8192] = {0};
+    size_t bytes = fread(text, 1, sizeof(text) - 1, file);
+    (void)fclose(file);
+    cJSON *json = cJSON_Parse(text);
+    CHECK(bytes > 0 && json != NULL, "%s is no JSON", path);
+    CHECK(unlink(path) == 0, "%s", path);
+    return json;
+}
+
+static void check_json(cJSON *json, const char *ranks, const char *numerics)
+{
+    CHECK(cJSON_IsTrue(item(json, "verified")), "not verified");
+    CHECK(strcmp(item(json, "backend")->valuestring, "host") == 0, "backend");
+    CHECK(item(json, "ranks")->valueint == (int)strtol(ranks, NULL, 10), "ranks");
+    CHECK(strcmp(item(json, "model")->valuestring, "tiny") == 0, "model");
+    CHECK(strcmp(item(json, "numerics")->valuestring, numerics) == 0, "numerics");
+    int steps = item(json, "steps")->valueint;
+    int replays = item(json, "graph_replays")->valueint;
+    int eager = item(json, "eager_steps")->valueint;
+    /* Prefill is eager, every decode step is a replay: the schedule decides, so the counts do not vary. */
+    CHECK(replays > 0 && eager > 0 && replays + eager == steps, "%d = %d + %d", steps, replays, eager);
+    static const char *const figures[] = {"tokens_per_second_eager", "tokens_per_second_graph", "ttft_ms_p50",
+                                          "tpot_ms_p50"};
+    for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
+        CHECK(item(json, figures[i])->valuedouble > 0.0, "%s", figures[i]);
+    }
+    CHECK(cJSON_IsArray(item(json, "storm")) && cJSON_GetArraySize(item(json, "storm")) == 0, "storm");
+    CHECK(cJSON_GetArraySize(json) == 13, "%d fields", cJSON_GetArraySize(json));
+    cJSON_Delete(json);
+}
+
+static void check_run(const char *trace, const char *ranks, const char *numerics, const char *layers)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "%s/out.json", folder);
+    const char *arguments[] = {TUTTI_TOOL, "run",        "--ranks", ranks,    "--trace", trace, "--layers",
+                               layers,     "--numerics", numerics,  "--json", path,      NULL};
+    struct command_result result = command_run(arguments, NULL, 240);
+    CHECK(result.code == 0, "%s ranks, %s: exit code %d: %s%s", ranks, numerics, result.code, result.error, result.out);
+    CHECK(result.error[0] == '\0', "%s", result.error);
+    CHECK(strstr(result.out, "NO ") == NULL && strstr(result.out, "\033") == NULL, "%s", result.out);
+    check_json(read_json(path), ranks, numerics);
+    command_free(&result);
+}
+
+/* Uneven arrivals and lengths, one-token prompts and outputs, embeddings, two workloads, a prompt in chunks. */
+static void write_trace(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL, "%s", path);
+    (void)fputs("{\"prompt\": \"The oboe gives the note.\", \"output_tokens\": 9}\n"
+                "{\"prompt\": \"a\", \"output_tokens\": 1, \"arrival_ms\": 30}\n"
+                "{\"prompt_tokens\": 75, \"output_tokens\": 7, \"arrival_ms\": 20, \"concurrency\": 4}\n"
+                "{\"prompt_tokens\": 1, \"output_tokens\": 12}\n"
+                "\n"
+                "{\"prompt\": \"Embeddings\", \"output_tokens\": 6, \"input\": \"embeddings\", \"arrival_ms\": 5000}\n"
+                "{\"prompt\": \"Tschüß, 音\", \"output_tokens\": 5}\n"
+                "{\"workload\": \"chunks\", \"prompt_tokens\": 50, \"output_tokens\": 3, \"chunk_tokens\": 16}\n"
+                "{\"workload\": \"chunks\", \"prompt_tokens\": 5, \"output_tokens\": 8, \"arrival_ms\": 10}\n",
+                file);
+    (void)fclose(file);
+}
+
+int main(void)
+{
+    command_make_folder(folder);
+    CHECK(setenv("TMPDIR", folder, 1) == 0, "setenv");
+    char trace[64];
+    (void)snprintf(trace, sizeof(trace), "%s/trace.jsonl", folder);
+    write_trace(trace);
+    static const char *const ranks[] = {"1", "2", "3", "4", "6"};
+    for (size_t i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++) {
+        check_run(trace, ranks[i], "exact", "2");
+        check_run(trace, ranks[i], "real", "2");
+    }
+    check_run(trace, "12", "exact", "1");
+    CHECK(unlink(trace) == 0, "%s", trace);
+    CHECK(rmdir(folder) == 0, "something was left in %s", folder);
+    return 0;
+}
