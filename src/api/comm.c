@@ -86,6 +86,19 @@ static tutti_status asked_here(const tutti_comm *comm)
     return comm == NULL || comm->generation != process_generation() ? comm_check(comm) : TUTTI_OK;
 }
 
+/* Another rank may have noticed a death and told this one before this one's own connection closed. */
+static uint64_t lost_ranks(const tutti_comm *comm)
+{
+    uint64_t lost = atomic_load(&comm->lost_ranks);
+    struct failure failure;
+    if (control_failure(comm->controls[comm->rank], comm->world, &failure) && failure.status == TUTTI_ERR_PEER_LOST &&
+        failure.culprit >= 0 && failure.culprit < comm->world &&
+        atomic_load(&comm->controls[failure.culprit]->departed) == 0) {
+        lost |= (uint64_t)1 << failure.culprit;
+    }
+    return lost;
+}
+
 tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t *info)
 {
     tutti_status status = asked_here(comm);
@@ -107,7 +120,7 @@ tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t *info)
     ours.timeout_ms = comm->timeout_ms;
     ours.deterministic = 1;
     ours.processes = comm->processes;
-    ours.lost_ranks = atomic_load(&comm->lost_ranks);
+    ours.lost_ranks = lost_ranks(comm);
     ours.arena_bytes = comm->segment_bytes;
     ours.mapped_bytes = comm->mapped_bytes;
     ours.create_us = comm->create_us;

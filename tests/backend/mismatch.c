@@ -70,7 +70,8 @@ static void check_poisoned(const struct job *job)
         }
         return;
     }
-    for (size_t i = 0; i < job->dst_bytes; i++) {
+    bool source = job->kind == TUTTI_BROADCAST && job->rank == job->root; /* its buffer is an input */
+    for (size_t i = 0; !source && i < job->dst_bytes; i++) {
         CHECK(bytes[i] == 0, "byte %zu of a failed copy is %#x, not 0", i, bytes[i]);
     }
 }
