@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * arguments.h - what the host and the kernels agree on: the arena, and a launch's parameters.
+ *
+ * Read by C (src/device/gpu) and by every kernel compiler; fixed-width members only, explicit padding.
+ *
+ * A rank's arena in device memory, mapped by all ranks at creation, holds per lane
+ *
+ *     head     4096 bytes: struct arena_head
+ *     half 0   half_bytes, every word SENTINEL while unused
+ *     half 1   half_bytes, likewise
+ *
+ * and call e of the lane (its epoch) uses half e & 1 of every rank. How a half is cut is the protocol's
+ * matter (one file each); that every word of it is SENTINEL again when the call has completed is the rule
+ * of all of them. docs/protocols-gpu.md has the proof that two halves suffice.
+ */
+#ifndef TUTTI_KERNELS_ARGUMENTS_H
+#define TUTTI_KERNELS_ARGUMENTS_H
+
+#include <stdint.h>
+
+#define KERNEL_WORLD_MAX 8
+#define ARENA_HEAD_BYTES 4096
+#define SENTINEL 0xffffffffu
+
+/* Threads of a block, at most. */
+#define KERNEL_THREADS_MAX 512
+
+/* Every block of a call adds EPOCH_UNITS / blocks to a counter, so that it gains EPOCH_UNITS per call whatever
+ * the grid: a grid's size is a power of two up to this number. 64 bits last for 10^16 calls. */
+#define EPOCH_UNITS 1024u
+
+struct arena_head {
+    /* Advanced by this rank's own blocks: `begun` when a block starts (only under programmatic launch), `ended` when
+     * it leaves. The call's epoch is ended / EPOCH_UNITS while its grid runs. */
+    uint64_t begun, ended;
+    /* What this rank is doing, for peers that lose patience: of call e at [e & 1]. */
+    uint64_t signature[2];
+    uint64_t call;
+    uint64_t reserved[3];
+    /* Nonzero: the communicator has failed, leave at once. Set by a peer, by this rank or by the host. */
+    uint32_t abort;
+};
+
+/* The first failure that a kernel of this rank met, in host memory that the device can write. */
+struct failure_note {
+    uint32_t state; /* 0; 1 while it is written; 2 once complete */
+    uint32_t kind;  /* FAILURE_* */
+    uint32_t peer;  /* who was waited for */
+    uint32_t lane;
+    uint64_t call, signature;
+    uint64_t peer_call, peer_signature;
+    uint64_t waited_ns;
+};
+enum { FAILURE_TIMEOUT = 1, FAILURE_MISMATCH = 2 };
+
+enum {
+    KERNEL_PROGRAMMATIC = 1, /* launched programmatically: wait for what comes before, let in what comes after */
+};
+
+/* What every call needs comes first: parameters are fetched a cache line at a time, on the way to the first store. */
+struct kernel_arguments {
+    uint64_t lanes[KERNEL_WORLD_MAX]; /* this lane in every rank's arena, as mapped here */
+    uint64_t src, dst;
+    uint64_t units; /* elements (reductions) or bytes (copies) of the result or of each block */
+    uint64_t half_bytes;
+    uint32_t rank, world;
+    uint32_t tile_shift; /* a block handles 1 << tile_shift 16-byte vectors at a time */
+    uint32_t op;         /* tutti_op */
+    uint32_t kind;       /* tutti_collective */
+    uint32_t flags;
+    uint32_t root;
+    uint32_t lane;
+    uint64_t signature;
+    uint64_t timeout_ns;
+    uint64_t note; /* struct failure_note, as the device sees it */
+    /* Distance in bytes of the blocks of src (all_to_all, reduce_scatter) and of dst (all_gather, all_to_all). */
+    uint64_t src_stride, dst_stride;
+    uint64_t row_bytes, row_stride; /* all_gather_rows: dst's row is row_stride long; 0: dense blocks */
+    uint64_t row_first;             /* byte of the dense source rows at which this launch begins */
+};
+
+#endif
