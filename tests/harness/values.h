@@ -17,7 +17,7 @@
 
 /* -- elements of reductions -------------------------------------------------------------------- */
 
-/* The bits of element `index` that `rank` contributes to `call`. In some calls every 37th element or so is
+/* The bits of element `index` that `rank` contributes to `call`. In some calls every 32nd element or so is
  * NaN, an infinity, -0, a denormal, or the largest finite number. */
 uint32_t values_element(tutti_dtype dtype, uint64_t call, int rank, size_t index);
 
