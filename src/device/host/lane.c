@@ -117,7 +117,7 @@ static void sleep_for(const struct group *group, struct lane_line *line, uint64_
 
 static void report_departed(const struct group *group, const struct host_lane *lane, int peer)
 {
-    char mine[96];
+    char mine[SIGNATURE_TEXT_BYTES];
     uint64_t signature = atomic_load(&lane->lines[group->options.rank]->signature[lane->call & 1]);
     signature_describe(signature, mine, sizeof(mine));
     struct failure failure = {.status = TUTTI_ERR_PEER_LOST, .reporter = group->options.rank, .culprit = peer};
@@ -131,8 +131,8 @@ static void report_timeout(const struct group *group, const struct host_lane *la
 {
     const struct lane_line *line = lane->lines[peer];
     uint64_t call = atomic_load(&line->call);
-    char mine[96];
-    char theirs[96];
+    char mine[SIGNATURE_TEXT_BYTES];
+    char theirs[SIGNATURE_TEXT_BYTES];
     signature_describe(atomic_load(&lane->lines[group->options.rank]->signature[lane->call & 1]), mine, sizeof(mine));
     signature_describe(atomic_load(&line->signature[call & 1]), theirs, sizeof(theirs));
     struct failure failure = {.status = TUTTI_ERR_TIMEOUT, .reporter = group->options.rank, .culprit = peer};
@@ -219,7 +219,7 @@ bool lane_agree(struct group *group, struct host_lane *lane)
         if (theirs == mine) {
             continue;
         }
-        char texts[2][96];
+        char texts[2][SIGNATURE_TEXT_BYTES];
         signature_describe(mine, texts[0], sizeof(texts[0]));
         signature_describe(theirs, texts[1], sizeof(texts[1]));
         struct failure failure = {.status = TUTTI_ERR_MISMATCH, .reporter = rank, .culprit = peer};
