@@ -9,7 +9,8 @@ struct attention_head {
     const float *query;  /* [head_dim] */
     const float *keys;   /* [head_dim][capacity] */
     const float *values; /* [capacity][head_dim] */
-    size_t head_dim, capacity;
+    size_t head_dim;     /* a multiple of 16 */
+    size_t capacity;
     size_t length; /* positions 0 .. length-1 are seen */
     float scale;   /* of query . key before softmax */
     float *scores; /* scratch, [length] */

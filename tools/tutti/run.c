@@ -43,13 +43,35 @@ static size_t available_bytes(void)
     return kibibytes * 1024;
 }
 
-/* All ranks together hold the model once, and the caches of as many requests as run at once. */
+/* The most tokens whose keys and values can be in caches at once: a workload at a time is served. */
+static size_t cached_tokens_max(const struct trace *trace)
+{
+    size_t most = 0;
+    for (int workload = 0; workload < trace->workload_count; workload++) {
+        size_t count = 0;
+        size_t sum = 0;
+        size_t longest = 0;
+        for (int i = 0; i < trace->count; i++) {
+            const struct trace_request *request = &trace->requests[i];
+            if (request->workload == workload) {
+                size_t length = (size_t)request->prompt_tokens + (size_t)request->output_tokens;
+                count++;
+                sum += length;
+                longest = length > longest ? length : longest;
+            }
+        }
+        size_t running = (size_t)trace->workloads[workload].concurrency;
+        size_t tokens = count <= running ? sum : running * longest;
+        most = tokens > most ? tokens : most;
+    }
+    return most;
+}
+
+/* All ranks together hold the model once, and the caches of the requests that run at once. */
 static bool memory_suffices(const struct run *run, char *why, size_t why_bytes)
 {
     size_t needed =
-        model_shape_weight_bytes(&run->shape) +
-        model_shape_kv_bytes(&run->shape) * (size_t)run->trace.length_max *
-            (size_t)(run->trace.count < run->trace.concurrency_max ? run->trace.count : run->trace.concurrency_max);
+        model_shape_weight_bytes(&run->shape) + model_shape_kv_bytes(&run->shape) * cached_tokens_max(&run->trace);
     size_t available = available_bytes();
     if (available == 0 || needed < available) {
         return true;
