@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -33,16 +34,17 @@ struct creation {
     struct rendezvous rendezvous;
     struct deadline deadline;
     int listener;
+    int reserve[TUTTI_WORLD_MAX]; /* descriptors held back for the meeting; -1: none */
     union hello_frame mine;
     union hello_frame *all; /* [world] */
     struct mesh_address addresses[TUTTI_WORLD_MAX];
 };
 
-/* What a rank says when all have mapped everything, or could not. */
-struct outcome {
-    int32_t status;
-    char sentence[MESH_SENTENCE_BYTES];
-};
+static void creation_clear(struct creation *creation)
+{
+    creation->listener = -1;
+    memset(creation->reserve, -1, sizeof(creation->reserve)); /* every byte 0xff: every int -1 */
+}
 
 static tutti_status options_check(const tutti_comm_options *options)
 {
@@ -56,11 +58,35 @@ static tutti_status options_check(const tutti_comm_options *options)
     return TUTTI_OK;
 }
 
+/* The meeting needs descriptors: one connection, and on rank 0 the listener and one for every other rank. They are taken
+ * before everything else, so that a rank that runs out of them while it prepares can still say so. */
+static tutti_status reserve_take(struct creation *creation)
+{
+    int wanted = creation->comm->rank == 0 ? creation->comm->world : 1;
+    for (int index = 0; index < wanted; index++) {
+        creation->reserve[index] = eventfd(0, EFD_CLOEXEC);
+        if (creation->reserve[index] < 0) {
+            return error_set_errno("reserving %d descriptors", wanted);
+        }
+    }
+    return TUTTI_OK;
+}
+
+static void reserve_free(struct creation *creation)
+{
+    for (int index = 0; index < TUTTI_WORLD_MAX; index++) {
+        socket_close(&creation->reserve[index]);
+    }
+}
+
 /* Step 2. */
 static tutti_status prepare(struct creation *creation, const tutti_comm_options *options, int ordinal)
 {
     tutti_comm *comm = creation->comm;
-    tutti_status status = settings_check();
+    tutti_status status = reserve_take(creation);
+    if (status == TUTTI_OK) {
+        status = settings_check();
+    }
     if (status == TUTTI_OK) {
         status = options_check(options);
     }
@@ -110,7 +136,6 @@ static void introduce(struct creation *creation, tutti_status status)
 static tutti_status creation_begin(const tutti_comm_options *options, int rank, int world, int ordinal,
                                    struct creation *creation)
 {
-    creation->listener = -1;
     creation->all = calloc((size_t)world, sizeof(*creation->all));
     if (creation->all == NULL) {
         return error_set(TUTTI_ERR_SYSTEM, "rank %d: out of memory for the other ranks' words", rank);
@@ -124,6 +149,7 @@ static tutti_status creation_begin(const tutti_comm_options *options, int rank, 
     }
     hello_fill(&creation->mine.hello);
     introduce(creation, prepare(creation, options, ordinal));
+    reserve_free(creation);
     uint32_t limit_ms = (uint32_t)settings_number(SETTING_CREATE_TIMEOUT_MS);
     if (limit_ms == 0) {
         limit_ms = options->timeout_ms != 0 ? options->timeout_ms : (uint32_t)settings_number(SETTING_TIMEOUT_MS);
@@ -163,7 +189,8 @@ static void creation_tell(struct creation *creation, const struct mesh *mesh, tu
             comm->segments[rank] =
                 segment_find(address->segment_device, address->segment_inode, address->segment_bytes);
         }
-        if (rank != comm->rank && comm->segments[rank] != NULL) {
+        /* Into the own page too: whoever has mapped it already finds there why this rank departs. */
+        if (comm->segments[rank] != NULL) {
             (void)control_fail(comm->segments[rank]->base, &failure);
         }
     }
@@ -238,7 +265,7 @@ tutti_status comm_create(const tutti_comm_options *options, tutti_comm **comm)
     if (creation == NULL) {
         return error_set(TUTTI_ERR_SYSTEM, "out of memory for a communicator");
     }
-    creation->listener = -1;
+    creation_clear(creation);
     struct rendezvous *rendezvous = &creation->rendezvous;
     tutti_status status = rendezvous_resolve(options, rendezvous);
     if (status == TUTTI_OK) {
@@ -301,7 +328,7 @@ tutti_status comm_create_all(const tutti_comm_options *options, const int *devic
     }
     tutti_status status = TUTTI_OK;
     for (int rank = 0; rank < world; rank++) {
-        creations[rank].listener = -1;
+        creation_clear(&creations[rank]);
         if (status == TUTTI_OK) {
             status = creation_begin(options, rank, world, devices != NULL ? devices[rank] : options->device,
                                     &creations[rank]);

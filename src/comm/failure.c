@@ -84,7 +84,7 @@ void comm_peer_gone(tutti_comm *comm, int root_rank, const struct failure *words
     while (rank < comm->world && comm->root_rank[rank] != root_rank) {
         rank++;
     }
-    if (rank == comm->world || atomic_load_explicit(&comm->controls[rank]->departed, memory_order_acquire) != 0) {
+    if (rank == comm->world || comm_departed(comm, rank)) {
         return; /* not one of this communicator's, or it took its leave */
     }
     (void)atomic_fetch_or(&comm->lost_ranks, (uint64_t)1 << rank);

@@ -140,13 +140,13 @@ void mesh_tell(const struct mesh *mesh, tutti_status status, const char *sentenc
     }
 }
 
-static void callers_accept(struct joining *joining);
+static tutti_status callers_accept(struct joining *joining);
 
 /* A rank gave up and told us at our listener, where we have not looked yet. */
 static bool queue_words(struct joining *joining, tutti_status *status, char *sentence)
 {
     bool spoken = false;
-    callers_accept(joining);
+    (void)callers_accept(joining); /* what cannot be accepted cannot be heard */
     for (int index = 0; index < joining->pending_count && !spoken; index++) {
         struct packet packet;
         int passed = -1;
@@ -232,12 +232,13 @@ static void pending_drop(struct joining *joining, int index, bool close_it)
     joining->pending[index] = joining->pending[--joining->pending_count];
 }
 
-static void callers_accept(struct joining *joining)
+static tutti_status callers_accept(struct joining *joining)
 {
     for (;;) {
         int fd = socket_accept(joining->listener);
         if (fd < 0) {
-            return; /* none left; a lack of descriptors shows as ranks that do not arrive */
+            return errno == EAGAIN ? TUTTI_OK
+                                   : error_set_errno("rank %d: accepting the other ranks", joining->mesh->rank);
         }
         if (socket_peer_user(fd) != geteuid()) {
             log_line(LOG_WARN, "refused a connection of user %ld", (long)socket_peer_user(fd));
@@ -258,6 +259,9 @@ static tutti_status caller_hear(struct joining *joining, int index)
     struct packet packet;
     int passed = -1;
     if (!socket_receive_packet(joining->pending[index], &packet, sizeof(packet), &passed)) {
+        if (errno == EMFILE) {
+            return error_set_errno("rank %d: receiving another rank's memory", mesh->rank);
+        }
         if (errno != EAGAIN) {
             pending_drop(joining, index, true);
         }
@@ -296,6 +300,9 @@ static tutti_status answer_hear(struct joining *joining, int rank)
     struct packet packet;
     int passed = -1;
     if (!socket_receive_packet(mesh->sockets[rank], &packet, sizeof(packet), &passed)) {
+        if (errno == EMFILE) {
+            return error_set_errno("rank %d: receiving rank %d's memory", mesh->rank, rank);
+        }
         return errno == EAGAIN ? TUTTI_OK : peer_gone(joining, rank);
     }
     if (!packet_sound(&packet) || packet.from != rank || packet.to != mesh->rank) {
@@ -373,10 +380,9 @@ static tutti_status joining_step(struct joining *joining)
         }
     }
     if (status == TUTTI_OK) {
-        callers_accept(joining);
-        status = absent_probe(joining);
+        status = callers_accept(joining);
     }
-    return status;
+    return status == TUTTI_OK ? absent_probe(joining) : status;
 }
 
 static bool joining_done(const struct joining *joining)

@@ -161,6 +161,8 @@ bool socket_receive_packet(int fd, void *bytes, size_t count, int *passed)
     size_t found = descriptors_take(&message, passed);
     if (got == 0) {
         errno = ECONNRESET;
+    } else if (found == 0 && (message.msg_flags & MSG_CTRUNC) != 0) {
+        errno = EMFILE; /* the kernel found no number for it */
     } else if ((size_t)got != count || found > 1 || (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0) {
         errno = EBADMSG;
     } else {

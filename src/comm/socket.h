@@ -41,7 +41,8 @@ bool socket_wait(int fd, short events, struct deadline *deadline);
 bool socket_send_packet(int fd, const void *bytes, size_t count, int passed);
 
 /* Receives one packet of exactly `count` bytes. *passed: the one descriptor that came with it, the caller's now, or -1.
- * False with errno: EAGAIN nothing there, ECONNRESET closed, EBADMSG another size or more descriptors. */
+ * False with errno: EAGAIN nothing there, ECONNRESET closed, EBADMSG another size or more descriptors, EMFILE no room for
+ * the descriptor. */
 bool socket_receive_packet(int fd, void *bytes, size_t count, int *passed);
 
 /* Closes *fd if it is one, and makes it -1. */

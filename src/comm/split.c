@@ -142,6 +142,7 @@ static tutti_status child_join(struct splitting *splitting)
                         splitting->sockets, child->segments};
     tutti_status status = mesh_join(&mesh, splitting->listener, &deadline);
     if (status != TUTTI_OK) {
+        segment_fd_close(child->segments[child->rank]); /* telling may need the descriptor that the trouble was about */
         mesh_tell(&mesh, status, tutti_last_error());
         return status;
     }
