@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "run_excerpt.h"
 #include "run_json.h"
 #include "run_phase.h"
 #include "run_ranks.h"
@@ -154,6 +155,7 @@ static int run_all(struct run *run, struct run_json *json)
         return fail(why);
     }
     report_table(run);
+    excerpt_print(run);
     bool verified = verify_all(run);
     if (run->options.storm) {
         verified = storm_run(run) && verified;

@@ -21,10 +21,10 @@ struct phase {
     const char *label; /* beside the progress bar; NULL: no bar */
     int world;
     phase_body body;
-    void *user;           /* as the parent left it: each rank has its own copy */
+    void *user;                      /* as the parent left it: each rank has its own copy */
     enum board_slot slot, slot_last; /* the passes it makes: where progress and reasons are read */
-    size_t outputs;       /* how many tokens are 100 %, over all its passes */
-    uint64_t spared;      /* bit r: rank r may die without failing the phase */
+    size_t outputs;                  /* how many tokens are 100 %, over all its passes */
+    uint64_t spared;                 /* bit r: rank r may die without failing the phase */
 };
 
 /* Runs the phase to its end. False, with one sentence in `why`, if a rank failed, died, or the user interrupted;

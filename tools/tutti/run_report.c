@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a sentence on the terminal, beside its indentation. */
+#define LINE_BYTES 100
+
 static int compare_doubles(const void *left, const void *right)
 {
     double a = *(const double *)left;
@@ -126,8 +129,25 @@ void report_verdicts(const struct run *run, const struct run_verdicts *verdicts)
     (void)fflush(stdout);
 }
 
+/* The sentence, broken at spaces and indented. */
+static void print_wrapped(const char *text)
+{
+    while (*text != '\0') {
+        size_t bytes = strlen(text);
+        if (bytes > LINE_BYTES) {
+            for (bytes = LINE_BYTES; bytes > 0 && text[bytes] != ' '; bytes--) {
+            }
+            bytes = bytes > 0 ? bytes : LINE_BYTES;
+        }
+        printf("      %.*s\n", (int)bytes, text);
+        text += bytes;
+        text += *text == ' ';
+    }
+}
+
 void report_storm(const struct storm_outcome *outcome)
 {
-    printf("  %s %s\n      %s\n", outcome->ok ? "ok " : "BAD", outcome->name, outcome->sentence);
+    printf("  %s %s\n", outcome->ok ? "ok " : "BAD", outcome->name);
+    print_wrapped(outcome->sentence);
     (void)fflush(stdout);
 }
