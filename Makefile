@@ -26,7 +26,6 @@ build: ## the library, the tutti command and the examples, in build/
 	@$(call cmake_build,$(BUILD),-DTUTTI_TESTS=OFF)
 
 demo: build ## serves the chat trace with 4 ranks, checks every token, then lets things go wrong on purpose
-	$(BUILD)/bin/tutti run --ranks 4 --trace traces/chat.jsonl
 	$(BUILD)/bin/tutti run --ranks 4 --trace traces/chat.jsonl --storm
 
 test: test-release test-address test-thread ## all tests: Release, AddressSanitizer and UBSan, ThreadSanitizer
