@@ -186,7 +186,7 @@ static void serving_step(struct serving *serving)
     for (int index = 0; index < count; index++) {
         watched[1 + index] = (struct pollfd){serving->callers[index].fd, POLLIN, 0};
     }
-    if (poll(watched, (nfds_t)(1 + count), DEADLINE_STEP_MS) <= 0) {
+    if (poll(watched, 1 + (nfds_t)count, DEADLINE_STEP_MS) <= 0) {
         return;
     }
     /* Backwards: dropping one moves the last into its place. */

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -110,11 +109,12 @@ static uint64_t kernel_number(const char *path, const char *name, uint64_t unit)
     }
     text[got > 0 ? got : 0] = 0;
     const char *found = strstr(text, name);
-    unsigned long long number = 0;
-    if (found == NULL || sscanf(found + strlen(name), "%llu", &number) != 1) {
+    if (found == NULL) {
         return UINT64_MAX;
     }
-    return (uint64_t)number * unit;
+    char *end = NULL;
+    unsigned long long number = strtoull(found + strlen(name), &end, 10);
+    return end == found + strlen(name) || number > UINT64_MAX / unit ? UINT64_MAX : (uint64_t)number * unit;
 }
 
 /* Reserving more than there is does not fail: the kernel first kills processes to make room. So ask before. */
