@@ -24,7 +24,7 @@ struct bucket {
 static void capture(struct bucket *bucket, tutti_comm *comm, tutti_host_stream *stream)
 {
     tutti_call call = {.struct_bytes = sizeof(call), .stream = stream};
-    CHECK_OK(tutti_host_capture_begin(stream, TUTTI_HOST_CAPTURE_GLOBAL));
+    CHECK_OK(tutti_host_capture_begin(stream, TUTTI_HOST_CAPTURE_THREAD_LOCAL));
     CHECK_OK(job_issue(&bucket->job, comm, &call));
     CHECK_OK(tutti_host_capture_end(stream, &bucket->graph));
 }
