@@ -195,7 +195,7 @@ PORT_DEVICE void one_shot(const struct kernel_arguments &arguments, struct vec4 
 #define ONE_SHOT(type, world)                                                                                          \
     PORT_KERNEL(tutti_one_shot_##type##_##world)                                                                       \
     {                                                                                                                  \
-        PORT_SHARED struct vec4 tile[KERNEL_THREADS_MAX];                                                              \
+        PORT_SHARED(struct vec4, tile, KERNEL_THREADS_MAX);                                                            \
         if (is_plain<type_##type>(arguments)) {                                                                        \
             one_shot<type_##type, world, true>(arguments, tile);                                                       \
         } else {                                                                                                       \

@@ -5,7 +5,7 @@
 
 #define PORT_DEVICE static __device__ __forceinline__
 #define PORT_COLD static __device__ __noinline__ /* keeps what is rarely run out of the hot loop's registers */
-#define PORT_SHARED __shared__
+#define PORT_SHARED(type, name, count) __shared__ type name[count] /* an array that the block shares */
 #define PORT_KERNEL(name)                                                                                              \
     extern "C" __global__ void __launch_bounds__(KERNEL_THREADS_MAX)                                                   \
         name(const __grid_constant__ struct kernel_arguments arguments)

@@ -103,22 +103,22 @@ PORT_DEVICE uint64_t turn_share()
 /* Programmatic launch only; see the top. One thread asks for the block; both answers travel at the same time. */
 PORT_DEVICE uint64_t turn_claim_epoch(const struct kernel_arguments &arguments)
 {
-    PORT_SHARED uint64_t claimed;
+    PORT_SHARED(uint64_t, claimed, 1);
     struct arena_head *head = head_of(arguments, arguments.rank);
     if (port_thread() == 0) {
         uint64_t begun = port_fetch_add_counter(&head->begun, turn_share());
         uint64_t ended = port_load_counter(&head->ended);
-        claimed = begun / EPOCH_UNITS;
+        claimed[0] = begun / EPOCH_UNITS;
         struct patience patience = {0, 0};
-        for (uint32_t polls = 1; ended / EPOCH_UNITS < claimed; polls++) {
-            if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, claimed, patience, arguments.rank)) {
+        for (uint32_t polls = 1; ended / EPOCH_UNITS < claimed[0]; polls++) {
+            if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, claimed[0], patience, arguments.rank)) {
                 break;
             }
             ended = port_load_counter(&head->ended);
         }
     }
     port_sync();
-    return claimed;
+    return claimed[0];
 }
 
 PORT_DEVICE struct turn turn_begin(const struct kernel_arguments &arguments)

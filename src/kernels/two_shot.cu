@@ -193,7 +193,7 @@ template <class Type> PORT_DEVICE bool is_plain(const struct kernel_arguments &a
 #define TWO_SHOT(type, world)                                                                                          \
     PORT_KERNEL(tutti_two_shot_##type##_##world)                                                                       \
     {                                                                                                                  \
-        PORT_SHARED struct vec4 tile[KERNEL_THREADS_MAX];                                                              \
+        PORT_SHARED(struct vec4, tile, KERNEL_THREADS_MAX);                                                            \
         if (is_plain<type_##type>(arguments)) {                                                                        \
             two_shot<type_##type, world, true>(arguments, tile);                                                       \
         } else {                                                                                                       \
@@ -202,7 +202,7 @@ template <class Type> PORT_DEVICE bool is_plain(const struct kernel_arguments &a
     }                                                                                                                  \
     PORT_KERNEL(tutti_reduce_scatter_##type##_##world)                                                                 \
     {                                                                                                                  \
-        PORT_SHARED struct vec4 tile[KERNEL_THREADS_MAX];                                                              \
+        PORT_SHARED(struct vec4, tile, KERNEL_THREADS_MAX);                                                            \
         if (is_plain<type_##type>(arguments)) {                                                                        \
             reduce_scatter<type_##type, world, true>(arguments, tile);                                                 \
         } else {                                                                                                       \
