@@ -134,6 +134,26 @@ static void trace_files(void)
     CHECK(unlink(path) == 0, "%s", path);
 }
 
+/* Who cannot be told the results has no results. */
+static void output_full(void)
+{
+    const char *arguments[] = {TUTTI_TOOL, "run",
+                               "--ranks",  "1",
+                               "--trace",  in_folder("t.jsonl"),
+                               "--layers", "1",
+                               "--json",   in_folder("out.json"),
+                               NULL};
+    FILE *file = fopen(in_folder("t.jsonl"), "w");
+    CHECK(file != NULL, "t.jsonl");
+    (void)fputs("{\"prompt\": \"a\", \"output_tokens\": 2}\n", file);
+    (void)fclose(file);
+    struct command_result result = command_run(arguments, "/dev/full", 60);
+    CHECK(result.code == 1, "exit code %d", result.code);
+    CHECK(strstr(result.error, "standard output") != NULL && command_lines(result.error) == 1, "%s", result.error);
+    CHECK(unlink(in_folder("t.jsonl")) == 0, "t.jsonl");
+    command_free(&result);
+}
+
 int main(void)
 {
     command_make_folder(folder);
@@ -142,6 +162,7 @@ int main(void)
     json_paths();
     traces();
     trace_files();
+    output_full();
     CHECK(rmdir(folder) == 0, "something was left in %s", folder);
     return 0;
 }

@@ -2,6 +2,7 @@
 #include "model_rows.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 /* Interleaved strands give a fixed order that SIMD can follow (see model_attention.c). */
 #define STRANDS 16
@@ -87,7 +88,9 @@ int32_t rows_argmax(const float *values, size_t count, float *margin)
 {
     size_t best = 0;
     float second = -INFINITY;
+    bool sound = !isnan(values[0]);
     for (size_t i = 1; i < count; i++) {
+        sound = sound && !isnan(values[i]);
         if (values[i] > values[best]) {
             second = values[best];
             best = i;
@@ -95,7 +98,7 @@ int32_t rows_argmax(const float *values, size_t count, float *margin)
             second = values[i];
         }
     }
-    *margin = values[best] - second;
+    *margin = sound ? values[best] - second : NAN;
     return (int32_t)best;
 }
 

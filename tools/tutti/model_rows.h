@@ -30,7 +30,8 @@ void rows_add(float *hidden, const float *addend, size_t count);
 void rows_add_bf16(float *hidden, const uint16_t *addend, size_t count);
 void rows_to_bf16(const float *in, uint16_t *out, size_t count);
 
-/* The index of the largest value, the lowest among equals, and its distance to the runner-up. */
+/* The index of the largest value, the lowest among equals, and its distance to the runner-up: NaN if any value
+ * is, so that a run that computes nothing but NaN does not pass for one that agrees with another. */
 int32_t rows_argmax(const float *values, size_t count, float *margin);
 
 /* 64 bits that change whenever a bit of the values does. */

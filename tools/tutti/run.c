@@ -160,6 +160,9 @@ static int run_all(struct run *run, struct run_json *json)
     if (run->options.storm) {
         verified = storm_run(run) && verified;
     }
+    if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+        return fail("standard output could not be written");
+    }
     if (!run_json_finish(json, run, verified, why, sizeof(why))) {
         return fail(why);
     }

@@ -34,6 +34,7 @@ static void signals_set(void (*handler)(int))
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
     (void)sigaction(SIGHUP, &action, NULL);
+    (void)sigaction(SIGPIPE, &action, NULL); /* `tutti run | head` */
 }
 
 bool phase_prepare(struct run *run, char *why, size_t why_bytes)

@@ -31,7 +31,7 @@ struct phase {
  * no rank process is left in any case. */
 bool phase_run(struct run *run, const struct phase *phase, char *why, size_t why_bytes);
 
-/* Makes the directory under which ranks meet, and lets SIGINT, SIGTERM and SIGHUP end phases instead of this
+/* Makes the directory under which ranks meet, and lets SIGINT, SIGTERM, SIGHUP and SIGPIPE end phases instead of this
  * process. False with a sentence. */
 bool phase_prepare(struct run *run, char *why, size_t why_bytes);
 void phase_cleanup(struct run *run);
