@@ -13,8 +13,9 @@ LAUNCHER  := $(if $(shell command -v ccache),-DCMAKE_C_COMPILER_LAUNCHER=ccache)
 NO_RANDOM := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
 # $(call cmake_build,folder,options): configures and builds.
-cmake_build = $(CMAKE) -S . -B $(1) --log-level=NOTICE -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(LAUNCHER) $(2) \
-	&& $(CMAKE) --build $(1) -j $(JOBS)
+cmake_build = mkdir -p $(1) && echo "Building in $(1)/" && \
+	{ $(CMAKE) -S . -B $(1) -DCMAKE_INSTALL_PREFIX=$(PREFIX) -DCMAKE_RULE_MESSAGES=OFF $(LAUNCHER) $(2) \
+	>$(1)/configure.log 2>&1 || { cat $(1)/configure.log; exit 1; }; } && $(CMAKE) --build $(1) -j $(JOBS)
 # $(call run_tests,folder,options)
 run_tests = cd $(1) && ctest -j $(JOBS) --output-on-failure --no-tests=error $(2)
 
