@@ -37,7 +37,9 @@ struct arena_head {
     /* What this rank is doing, for peers that lose patience: of call e at [e & 1]. */
     uint64_t signature[2];
     uint64_t call;
-    uint64_t reserved[3];
+    /* Like `ended`, of calls with KERNEL_EAGER alone: the host counts those, and destruction waits for them. */
+    uint64_t eager;
+    uint64_t reserved[2];
     /* Nonzero: the communicator has failed, leave at once. Set by a peer, by this rank or by the host. */
     uint32_t abort;
 };
@@ -51,11 +53,15 @@ struct failure_note {
     uint64_t call, signature;
     uint64_t peer_call, peer_signature;
     uint64_t waited_ns;
+    /* Written by the host, for kernels that wait. */
+    uint64_t given_up; /* bit r: rank r has left for good; all ones: the communicator has failed */
+    uint64_t extra_ns; /* how much longer than timeout_ns a wait may last (tutti_comm_extend_deadline) */
 };
 enum { FAILURE_TIMEOUT = 1, FAILURE_MISMATCH = 2 };
 
 enum {
     KERNEL_PROGRAMMATIC = 1, /* launched programmatically: wait for what comes before, let in what comes after */
+    KERNEL_EAGER = 2,        /* not part of a graph */
 };
 
 /* What every call needs comes first: parameters are fetched a cache line at a time, on the way to the first store. */

@@ -85,7 +85,12 @@ PORT_COLD bool lost_patience(const struct kernel_arguments &arguments, uint64_t 
     if (port_load_system(&head_of(arguments, arguments.rank)->abort) != 0) {
         return true;
     }
-    if (patience.waited_ns < arguments.timeout_ns) {
+    const struct failure_note *note = reinterpret_cast<const struct failure_note *>(arguments.note);
+    uint64_t given_up = port_load_system8(&note->given_up);
+    if (given_up == ~(uint64_t)0) {
+        return true;
+    }
+    if ((given_up >> peer & 1) == 0 && patience.waited_ns < arguments.timeout_ns + port_load_system8(&note->extra_ns)) {
         return false;
     }
     note_timeout(arguments, epoch, peer, patience.waited_ns);
@@ -172,6 +177,9 @@ PORT_DEVICE void turn_leave(const struct kernel_arguments &arguments)
         struct arena_head *head = head_of(arguments, arguments.rank);
         if ((arguments.flags & KERNEL_PROGRAMMATIC) == 0) {
             port_add_counter(&head->begun, turn_share()); /* nobody looks before we have left */
+        }
+        if ((arguments.flags & KERNEL_EAGER) != 0) {
+            port_add_counter(&head->eager, turn_share());
         }
         port_add_counter(&head->ended, turn_share());
     }
