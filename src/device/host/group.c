@@ -19,6 +19,9 @@
 #include "device/host/simd/simd.h"
 #include "device/host/stream.h"
 
+#define SPIN_US 3
+#define YIELD_US 300 /* a futex's round trip is 20 us and more on virtual machines */
+
 /* A call as a stream or a graph holds it. */
 struct held_call {
     struct group *group;
@@ -43,18 +46,19 @@ static int usable_cores(void)
     return sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
 }
 
-/* How long to poll before giving the core away, and to give it away before sleeping. Local: it changes no
- * result. */
+/* How long to poll, then to poll and give the core away in between, before sleeping. Local: it changes no result.
+ * Whoever polls without giving way on a core that it shares with the rank it waits for keeps that rank from running; with
+ * fewer cores than ranks that is certain, otherwise the scheduler may still have put two ranks on one core beside some other
+ * program. Giving way costs a fraction of a microsecond on a core of one's own, so it begins early. */
 static void choose_patience(struct group *group)
 {
     bool crowded = group->options.world > usable_cores();
-    uint64_t spin_us = settings_number(SETTING_HOST_SPIN_US);
-    if (!settings_given(SETTING_HOST_SPIN_US)) {
-        /* With fewer cores than ranks, whoever polls keeps the one it waits for from running. */
-        spin_us = crowded ? 0 : 50;
+    uint64_t spin_us = crowded ? 0 : SPIN_US;
+    if (settings_given(SETTING_HOST_SPIN_US)) {
+        spin_us = settings_number(SETTING_HOST_SPIN_US);
     }
     group->spin_ns = spin_us * 1000;
-    group->yield_ns = group->spin_ns + (crowded ? 300000 : 100000);
+    group->yield_ns = group->spin_ns + YIELD_US * 1000;
 }
 
 static void lay_out_lanes(struct group *group)
