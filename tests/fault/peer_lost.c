@@ -24,6 +24,7 @@ struct scene {
     int victim;
     int victim_forks; /* the victim leaves a forked child behind that inherits everything */
     struct verdicts *verdicts;
+    _Atomic pid_t *heirs; /* [1], shared: that child, which the test ends */
     char rendezvous[64];
 };
 
@@ -63,7 +64,8 @@ static void die(const struct scene *scene, tutti_comm *comm)
         pid_t child = fork();
         CHECK(child >= 0, "fork");
         if (child == 0) {
-            (void)alarm(3);
+            (void)alarm(120); /* in case this test fails */
+            scene->heirs[0] = getpid();
             (void)pause();
             _exit(0);
         }
@@ -221,7 +223,13 @@ int main(void)
     scene.habit = WAITS_IN_COLLECTIVE;
     scene.victim = 1;
     scene.victim_forks = 1;
+    scene.heirs = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(scene.heirs != MAP_FAILED, "mmap");
     play(&scene);
+    while (scene.heirs[0] == 0) {
+        (void)usleep(1000);
+    }
+    CHECK(kill(scene.heirs[0], SIGKILL) == 0, "the child that inherited the victim's connections had ended");
     test_family();
     return 0;
 }
