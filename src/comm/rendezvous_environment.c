@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -61,12 +62,20 @@ static const char *variable(const char *name)
     return value != NULL && value[0] != 0 ? value : NULL;
 }
 
-/* What tells apart jobs of a launcher that names none: the process that started the ranks, and when it was born itself. */
-static void parent_identity(char *text, size_t bytes)
+/* What tells apart jobs of a launcher that names none: the process that started the ranks, and when it was born itself. It is the
+ * one at the other end of the connection that the launcher left open for its ranks, or else the parent; between the
+ * launcher and a rank there may be a shell. */
+static void starter_identity(char *text, size_t bytes)
 {
     char path[64];
     char stat_text[1024];
-    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)getppid());
+    struct ucred peer = {0, 0, 0};
+    socklen_t peer_bytes = sizeof(peer);
+    const char *connection = variable("PMI_FD");
+    bool told = connection != NULL &&
+                getsockopt((int)strtol(connection, NULL, 10), SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) == 0;
+    long starter = told && peer.pid > 0 ? (long)peer.pid : (long)getppid();
+    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", starter);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t got = fd >= 0 ? read(fd, stat_text, sizeof(stat_text) - 1) : -1;
     if (fd >= 0) {
@@ -79,7 +88,7 @@ static void parent_identity(char *text, size_t bytes)
         field = strchr(field + 1, ' ');
     }
     int length = field != NULL ? (int)strcspn(field + 1, " ") : 0;
-    (void)snprintf(text, bytes, "parent %ld born %.*s", (long)getppid(), length, field != NULL ? field + 1 : "");
+    (void)snprintf(text, bytes, "started by %ld born %.*s", starter, length, field != NULL ? field + 1 : "");
 }
 
 static void launcher_job(const struct launcher *launcher, char *job, size_t bytes)
@@ -95,7 +104,7 @@ static void launcher_job(const struct launcher *launcher, char *job, size_t byte
     }
     if (!told && used + 1 < bytes) {
         job[used++] = ' ';
-        parent_identity(job + used, bytes - used);
+        starter_identity(job + used, bytes - used);
     }
 }
 
