@@ -9,7 +9,7 @@
  * Programmatic launch. Between two of our kernels a user's kernel may stand that was launched programmatically and
  * never waits: then ours can start before the one before it has left, and `ended` would still show the former
  * epoch. So under KERNEL_PROGRAMMATIC a block takes its number from `begun` (all blocks of earlier calls have
- * begun, or none of ours could have been let in) and waits until `ended` has caught up.
+ * begun and counted themselves before they let anybody in) and waits until `ended` has caught up.
  *
  * Waiting. A thread that waits looks at the clock and at the abort word every few polls. Time is added up in steps
  * of at most STEP_NS_MAX, so that a stopped device or a debugger does not count as waiting.
@@ -27,8 +27,9 @@
 
 struct turn {
     uint64_t epoch;
-    uint64_t half; /* offset of this epoch's half in a lane */
-    bool failed;   /* this thread's */
+    uint64_t half;  /* offset of this epoch's half in a lane */
+    bool failed;    /* this thread's */
+    uint64_t claim; /* programmatic launch: what thread 0's addition to `begun` returned */
 };
 
 PORT_DEVICE struct arena_head *head_of(const struct kernel_arguments &arguments, uint32_t rank)
@@ -105,39 +106,41 @@ PORT_DEVICE uint64_t turn_share()
     return EPOCH_UNITS / port_blocks();
 }
 
-/* Programmatic launch only; see the top. One thread asks for the block; both answers travel at the same time. */
-PORT_DEVICE uint64_t turn_claim_epoch(const struct kernel_arguments &arguments)
+/* Programmatic launch only; see the top. Every thread reads `begun` before the block adds to it, so that what it sees is
+ * below the next epoch's number whatever the other blocks have added. The block's own addition returns a value, which
+ * turn_let_successor_in waits for: it has then been performed, and a successor counts it. */
+PORT_DEVICE void turn_claim_epoch(const struct kernel_arguments &arguments, struct turn &turn)
 {
-    PORT_SHARED(uint64_t, claimed, 1);
     struct arena_head *head = head_of(arguments, arguments.rank);
-    if (port_thread() == 0) {
-        uint64_t begun = port_fetch_add_counter(&head->begun, turn_share());
-        uint64_t ended = port_load_counter(&head->ended);
-        claimed[0] = begun / EPOCH_UNITS;
-        struct patience patience = {0, 0};
-        for (uint32_t polls = 1; ended / EPOCH_UNITS < claimed[0]; polls++) {
-            if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, claimed[0], patience, arguments.rank)) {
-                break;
-            }
-            ended = port_load_counter(&head->ended);
+    uint64_t begun = port_load_counter(&head->begun);
+    uint64_t ended = port_load_counter(&head->ended);
+    struct patience patience = {0, 0};
+    turn.epoch = begun / EPOCH_UNITS;
+    for (uint32_t polls = 1; ended / EPOCH_UNITS < turn.epoch; polls++) {
+        if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, turn.epoch, patience, arguments.rank)) {
+            turn.failed = true;
+            break;
         }
+        ended = port_load_counter(&head->ended);
     }
     port_sync();
-    return claimed[0];
+    if (port_thread() == 0) {
+        turn.claim = port_fetch_add_counter(&head->begun, turn_share());
+    }
 }
 
 PORT_DEVICE struct turn turn_begin(const struct kernel_arguments &arguments)
 {
-    struct arena_head *head = head_of(arguments, arguments.rank);
     struct turn turn;
+    turn.failed = false;
+    turn.claim = 0;
     if ((arguments.flags & KERNEL_PROGRAMMATIC) != 0) {
         port_wait_for_predecessor();
-        turn.epoch = turn_claim_epoch(arguments);
+        turn_claim_epoch(arguments, turn);
     } else {
-        turn.epoch = port_load_counter(&head->ended) / EPOCH_UNITS;
+        turn.epoch = port_load_counter(&head_of(arguments, arguments.rank)->ended) / EPOCH_UNITS;
     }
     turn.half = ARENA_HEAD_BYTES + (turn.epoch & 1) * arguments.half_bytes;
-    turn.failed = false;
     return turn;
 }
 
@@ -154,9 +157,10 @@ PORT_DEVICE void turn_announce(const struct kernel_arguments &arguments, const s
 
 /* Only after a barrier behind the block's last poll: the first thread of a block that says so says it for the block, and a
  * successor that fills the device while we still wait for a peer could keep that peer's kernel from starting. */
-PORT_DEVICE void turn_let_successor_in(const struct kernel_arguments &arguments)
+PORT_DEVICE void turn_let_successor_in(const struct kernel_arguments &arguments, const struct turn &turn)
 {
-    if ((arguments.flags & KERNEL_PROGRAMMATIC) != 0) {
+    /* Only thread 0 has a claim that had to be waited for; the others must not speak for the block before it. */
+    if ((arguments.flags & KERNEL_PROGRAMMATIC) != 0 && port_thread() == 0 && turn.claim != ~(uint64_t)0) {
         port_let_successor_in();
     }
 }
@@ -166,7 +170,7 @@ PORT_DEVICE void turn_let_successor_in(const struct kernel_arguments &arguments)
 PORT_DEVICE bool turn_finish(const struct kernel_arguments &arguments, const struct turn &turn)
 {
     bool failed = port_sync_or(turn.failed);
-    turn_let_successor_in(arguments);
+    turn_let_successor_in(arguments, turn);
     return failed;
 }
 
