@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "comm/comm.h"
 
-/* A signature carries 48 bits of count (src/device/host/signature.c). */
+/* A signature carries 48 bits of count (src/collective/signature.c). */
 #define COUNT_MAX ((UINT64_C(1) << 48) - 1)
 
 size_t tutti_dtype_bytes(tutti_dtype dtype)

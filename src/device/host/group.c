@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/settings.h"
+#include "collective/signature.h"
 #include "device/host/poison.h"
 #include "device/host/protocol.h"
 #include "device/host/simd/float_environment.h"

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "collective/signature.h"
 #include "device/host/group.h"
 
 /*

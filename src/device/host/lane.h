@@ -78,13 +78,6 @@ bool lane_wait(struct group *group, struct host_lane *lane);
 /* After the first lane_wait of a call: true if all ranks are in the same call. Otherwise reports both calls. */
 bool lane_agree(struct group *group, struct host_lane *lane);
 
-/* A call as 64 bits: kind 4 | dtype 4 | op 2 | root 6 | count 48. */
-uint64_t signature_pack(const struct operation *operation);
-
-/* "all_reduce of 8192 bytes (f32 sum)", in at most SIGNATURE_TEXT_BYTES. */
-#define SIGNATURE_TEXT_BYTES 72
-void signature_describe(uint64_t signature, char *text, size_t text_bytes);
-
 /* Process-wide: asks the kernel to let sleepers order themselves against our publishing (see lane.c). True if
  * publishing then needs no fence of its own. */
 bool lane_register_process(void);

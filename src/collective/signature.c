@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* signature.c - a call in 64 bits: what all ranks must agree on, beside the step where peers can read it. */
+#include "collective/signature.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "collective/choice.h"
-#include "device/host/lane.h"
 
 #define COUNT_BITS 48
 
@@ -12,6 +12,11 @@ static const char *const kind_names[] = {"all_reduce", "reduce_scatter", "all_ga
                                          "broadcast",  "all_to_all",     "barrier"};
 static const char *const dtype_names[] = {"f32", "f16", "bf16"};
 static const char *const op_names[] = {"sum", "max", "min"};
+
+const char *signature_kind_name(tutti_collective kind)
+{
+    return kind_names[kind];
+}
 
 uint64_t signature_pack(const struct operation *operation)
 {
