@@ -108,12 +108,16 @@ typedef struct tutti_comm tutti_comm;
 #define TUTTI_WORLD_MAX 64
 #define TUTTI_LANES_MAX 16
 
+/* Ranks may share one GPU, which is an error otherwise: nearly always a mistake, and such ranks make progress only
+ * together. Each needs a stream of its own, not the NULL stream. The host backend needs no such permission. */
+#define TUTTI_COMM_SHARE_DEVICE 1u
+
 typedef struct tutti_comm_options {
     size_t struct_bytes;
-    const char *backend; /* "host"; NULL: the setting TUTTI_BACKEND, else the best usable one */
+    const char *backend; /* "cuda", "hip", "host"; NULL: the setting TUTTI_BACKEND, else the best usable one */
     int device;          /* ordinal as this process sees it; the host backend has device 0 only */
     int rank;            /* 0 .. world-1; with rendezvous "env" taken from the environment */
-    int world;           /* 1 .. TUTTI_WORLD_MAX; with rendezvous "env" likewise */
+    int world;           /* 1 .. TUTTI_WORLD_MAX, 8 on GPUs; with rendezvous "env" likewise */
     /* How the ranks meet. All of them must run on one host, as one user.
      *   "unix:/dir"      through a socket whose name is derived from the directory (which must exist);
      *                    nothing is written into it
@@ -132,7 +136,7 @@ typedef struct tutti_comm_options {
     size_t message_bytes_max; /* a hint that sizes the staging; larger messages work, in chunks */
     int lanes;                /* how many collectives may run at the same time; 1 */
     uint32_t timeout_ms;      /* how long a wait for a peer may last; the setting TUTTI_TIMEOUT_MS */
-    uint32_t flags;           /* none yet: must be 0 */
+    uint32_t flags;           /* TUTTI_COMM_*, the same on all ranks */
 } tutti_comm_options;
 
 /* [collective] Makes a communicator. Compares library build, machine and settings across ranks: the
@@ -175,7 +179,7 @@ typedef struct tutti_comm_info_t {
     uint64_t arena_bytes;     /* shared memory this rank contributes */
     uint64_t mapped_bytes;    /* shared memory of this communicator mapped into this process */
     uint64_t create_us;       /* how long creation took on this rank */
-    char backend[16];         /* "host" */
+    char backend[16];         /* "cuda", "hip", "host" */
     char device_name[64];     /* "x86-64 avx512, 2 cores" */
     char backend_reason[256]; /* why this backend, and why not the others */
 } tutti_comm_info_t;
@@ -269,7 +273,7 @@ TUTTI_API tutti_status tutti_plan(const tutti_comm *comm, tutti_collective kind,
 
 typedef struct tutti_backend_t {
     size_t struct_bytes;
-    char name[16]; /* "host" */
+    char name[16]; /* "cuda", "hip", "host" */
     int usable;    /* 1, or 0 with the reason below */
     int device_count;
     char description[256]; /* the devices if usable, else why not */

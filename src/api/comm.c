@@ -50,7 +50,12 @@ tutti_status tutti_comm_split(tutti_comm *parent, int color, int key, tutti_comm
 
 tutti_status tutti_comm_status(tutti_comm *comm)
 {
-    return comm_check(comm);
+    tutti_status status = comm_check(comm);
+    if (status == TUTTI_OK) {
+        device_poll(comm->ops, comm->group); /* what the device has written down since the watchdog looked */
+        status = comm_check(comm);
+    }
+    return status;
 }
 
 tutti_status tutti_comm_abort(tutti_comm *comm)
@@ -123,6 +128,7 @@ tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t *info)
     ours.lost_ranks = lost_ranks(comm);
     ours.arena_bytes = comm->segment_bytes;
     ours.mapped_bytes = comm->mapped_bytes;
+    device_memory(comm->ops, comm->group, &ours.arena_bytes, &ours.mapped_bytes);
     ours.create_us = comm->create_us;
     (void)snprintf(ours.backend, sizeof(ours.backend), "%s", comm->ops->name);
     memcpy(ours.device_name, description.name, sizeof(ours.device_name));

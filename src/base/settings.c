@@ -59,6 +59,26 @@ static const struct setting_row table[SETTING_COUNT] = {
                                          "its measured table."},
     [SETTING_HOST_CHUNK_BYTES] = {"TUTTI_HOST_CHUNK_BYTES", TYPE_SIZE, "0", 0, (uint64_t)1 << 30, NULL, true, false,
                                   "The host backend's unit of work on large messages; 0: its default."},
+    [SETTING_CUDA_LIBRARY] = {"TUTTI_CUDA_LIBRARY", TYPE_TEXT, "libcuda.so.1", 0, 0, NULL, false, false,
+                              "The library behind the cuda backend: a name for the dynamic linker, or a path."},
+    [SETTING_HIP_LIBRARY] = {"TUTTI_HIP_LIBRARY", TYPE_TEXT, "libamdhip64.so", 0, 0, NULL, false, false,
+                             "The library behind the hip backend: a name for the dynamic linker, or a path."},
+    [SETTING_GPU_IMAGES] = {"TUTTI_GPU_IMAGES", TYPE_TEXT, "", 0, 0, NULL, false, false,
+                            "Files with kernels, separated by colons, to be loaded instead of those that were built "
+                            "in; empty: those that were built in."},
+    [SETTING_GPU_ARENA] = {"TUTTI_GPU_ARENA", TYPE_CHOICE, "auto", 0, 0, "auto|vmm|ipc", false, false,
+                           "How device memory of the GPU backends is shared: as VMM memory through file descriptors, "
+                           "as a plain allocation through the driver's IPC handles, or the first that works."},
+    [SETTING_GPU_HALF_BYTES] = {"TUTTI_GPU_HALF_BYTES", TYPE_SIZE, "0", 0, (uint64_t)1 << 30, NULL, true, false,
+                                "The inbox of one call on the GPU backends; a rank and lane has two. 0: by world and "
+                                "message_bytes_max."},
+    [SETTING_GPU_ONE_SHOT_BYTES_MAX] = {"TUTTI_GPU_ONE_SHOT_BYTES_MAX", TYPE_SIZE, "0", 0, (uint64_t)1 << 30, NULL,
+                                        true, false,
+                                        "The largest all_reduce that the GPU backends send whole to every rank; 0: by "
+                                        "the measured table."},
+    [SETTING_GPU_PROGRAMMATIC] = {"TUTTI_GPU_PROGRAMMATIC", TYPE_UINT, "0", 0, 1, NULL, true, false,
+                                  "1: collectives are launched programmatically where the device can (NVIDIA, compute "
+                                  "capability 9.0 and later)."},
 };
 
 struct setting_value {

@@ -86,6 +86,12 @@ static bool group_departed(void *user, int rank)
     return comm_departed(user, rank);
 }
 
+static uint64_t group_lost(void *user)
+{
+    tutti_comm *comm = user;
+    return atomic_load(&comm->lost_ranks);
+}
+
 static void group_call_completed(void *user)
 {
     tutti_comm *comm = user;
@@ -109,14 +115,17 @@ tutti_status assemble_group(tutti_comm *comm, const struct mesh_address *address
         .world = comm->world,
         .lanes = comm->lanes,
         .processes = comm->processes,
+        .flags = comm->flags,
         .timeout_ms = comm->timeout_ms,
         .message_bytes_max = comm->message_bytes_max,
         .shared = comm->shared,
+        .segments = comm->segments,
         .failed = &comm->controls[comm->rank]->failure_state,
         .fail = group_fail,
         .status = group_status,
         .extension_ms = group_extension_ms,
         .departed = group_departed,
+        .lost = group_lost,
         .call_completed = group_call_completed,
         .user = comm,
     };
@@ -127,4 +136,19 @@ tutti_status assemble_group(tutti_comm *comm, const struct mesh_address *address
         (void)pthread_mutex_unlock(&comm->wake_lock);
     }
     return status;
+}
+
+static void tick_poll(void *user)
+{
+    tutti_comm *comm = user;
+    device_poll(comm->ops, comm->group);
+}
+
+tutti_status assemble_polling(tutti_comm *comm)
+{
+    if (!device_polls(comm->ops)) {
+        return TUTTI_OK;
+    }
+    comm->tick = (struct tick){.call = tick_poll, .user = comm};
+    return watchdog_tick_add(&comm->tick);
 }

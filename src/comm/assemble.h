@@ -16,4 +16,7 @@ tutti_status assemble_own(tutti_comm *comm, int ordinal);
 /* Once all segments are there: counts the processes and makes the backend's group. `addresses`: of all ranks. */
 tutti_status assemble_group(tutti_comm *comm, const struct mesh_address *addresses);
 
+/* From now on the watchdog polls the group, if its backend wants that; until comm_destroy. SYSTEM. */
+tutti_status assemble_polling(tutti_comm *comm);
+
 #endif

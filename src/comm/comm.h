@@ -9,6 +9,7 @@
  *   create.c    creation, step by step                split.c    subgroups
  *   assemble.c  the steps that both have in common    failure.c  the first failure, and how it spreads
  *   exchange.c  allgather over control pages          destroy.c  leaving
+ *   share.c     memory that only the backend can share
  */
 #ifndef TUTTI_COMM_COMM_H
 #define TUTTI_COMM_COMM_H
@@ -20,6 +21,7 @@
 #include <stdint.h>
 
 #include "comm/control.h"
+#include "comm/watchdog.h"
 #include "device/device.h"
 #include "tutti/tutti.h"
 
@@ -35,6 +37,7 @@ struct tutti_comm {
     int processes; /* the ranks live in this many */
     uint32_t timeout_ms;
     size_t message_bytes_max;
+    uint32_t flags;             /* TUTTI_COMM_* */
     bool one_thread_drives_all; /* tutti_comm_create_all: a call must never wait for another rank */
     unsigned generation;        /* process_generation() of the creator: a forked child has another */
     uint64_t create_us;
@@ -53,7 +56,8 @@ struct tutti_comm {
     uint32_t exchange_limit_ms;  /* the timeout; during creation the time that creation may take */
     _Atomic uint64_t lost_ranks; /* bit r: the process of rank r is gone */
     pthread_mutex_t wake_lock;
-    bool awake; /* under wake_lock: `group` may be woken; not before it is made nor once its destruction began */
+    struct tick tick; /* polls the group, if its backend wants that */
+    bool awake;       /* under wake_lock: `group` may be woken; not before it is made nor once its destruction began */
 };
 
 /* TUTTI_OK if work may be enqueued. Else the communicator's first failure, with its sentence set for this

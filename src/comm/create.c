@@ -8,7 +8,8 @@
  *   4  compare                                     pure: all ranks come to the same conclusion
  *   5  join: connections, the peers' segments      mesh.h
  *   6  group, watchdog                             local; a failure is told in the last step
- *   7  everybody has mapped everything             from here on failures travel as in a finished communicator
+ *   7  memory that only the backend can share      share.h; from here on failures travel as in a finished communicator
+ *   8  everybody has mapped everything
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@
 #include "comm/hello.h"
 #include "comm/peers.h"
 #include "comm/rendezvous.h"
+#include "comm/share.h"
 #include "comm/socket.h"
 #include "memory/segment.h"
 
@@ -48,8 +50,9 @@ static void creation_clear(struct creation *creation)
 
 static tutti_status options_check(const tutti_comm_options *options)
 {
-    if (options->flags != 0) {
-        return error_set(TUTTI_ERR_ARGUMENT, "options->flags is 0x%x, but no flag is defined", options->flags);
+    if ((options->flags & ~TUTTI_COMM_SHARE_DEVICE) != 0) {
+        return error_set(TUTTI_ERR_ARGUMENT, "options->flags is 0x%x, but only 0x%x is defined", options->flags,
+                         TUTTI_COMM_SHARE_DEVICE);
     }
     if (options->lanes < 0 || options->lanes > TUTTI_LANES_MAX) {
         return error_set(TUTTI_ERR_ARGUMENT, "options->lanes is %d, not from 1 to %d (0: 1)", options->lanes,
@@ -98,6 +101,7 @@ static tutti_status prepare(struct creation *creation, const tutti_comm_options 
     }
     comm->lanes = options->lanes == 0 ? 1 : options->lanes;
     comm->message_bytes_max = options->message_bytes_max;
+    comm->flags = options->flags;
     comm->timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : (uint32_t)settings_number(SETTING_TIMEOUT_MS);
     status = assemble_own(comm, ordinal);
     if (status == TUTTI_OK) {
@@ -128,6 +132,7 @@ static void introduce(struct creation *creation, tutti_status status)
     memcpy(hello->device_name, description.name, sizeof(hello->device_name));
     hello->device_identity = description.identity;
     hello->lanes = comm->lanes;
+    hello->flags = comm->flags;
     hello->timeout_ms = comm->timeout_ms;
     hello->message_bytes_max = comm->message_bytes_max;
 }
@@ -218,6 +223,9 @@ static tutti_status creation_join(struct creation *creation)
     if (status == TUTTI_OK) {
         status = peers_watch(comm->peers);
     }
+    if (status == TUTTI_OK) {
+        status = assemble_polling(comm);
+    }
     if (status != TUTTI_OK) {
         struct failure failure = {status, comm->rank, comm->rank, ""};
         (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d: %s", comm->rank, tutti_last_error());
@@ -228,7 +236,7 @@ static tutti_status creation_join(struct creation *creation)
     return TUTTI_OK;
 }
 
-/* Step 7. */
+/* Step 8. */
 static tutti_status creation_finish(struct creation *creation)
 {
     tutti_comm *comm = creation->comm;
@@ -286,6 +294,9 @@ tutti_status comm_create(const tutti_comm_options *options, tutti_comm **comm)
         status = creation_join(creation);
     }
     if (status == TUTTI_OK) {
+        status = share_memory(creation->comm, creation->comm->peers->sockets);
+    }
+    if (status == TUTTI_OK) {
         status = creation_finish(creation);
     }
     tutti_comm *made = creation->comm;
@@ -312,6 +323,13 @@ static tutti_status create_all_join(struct creation *creations, int world)
     for (int rank = 0; rank < world && status == TUTTI_OK; rank++) {
         creations[rank].comm->one_thread_drives_all = true;
         status = creation_join(&creations[rank]);
+    }
+    if (status == TUTTI_OK) {
+        tutti_comm *comms[TUTTI_WORLD_MAX] = {NULL};
+        for (int rank = 0; rank < world; rank++) {
+            comms[rank] = creations[rank].comm;
+        }
+        status = share_memory_all(comms, world);
     }
     for (int rank = 0; rank < world && status == TUTTI_OK; rank++) {
         creations[rank].comm->exchange_limit_ms = creations[rank].comm->timeout_ms;

@@ -12,6 +12,7 @@ static void leave(tutti_comm *comm)
     (void)pthread_mutex_lock(&comm->wake_lock);
     comm->awake = false;
     (void)pthread_mutex_unlock(&comm->wake_lock);
+    watchdog_tick_remove(&comm->tick);
     if (comm->group != NULL) {
         comm->ops->group_destroy(comm->group); /* failures still end its waits: they look at the mark by themselves */
     }

@@ -107,6 +107,10 @@ static tutti_status options_compare(const struct hello *first, const struct hell
         return error_set(TUTTI_ERR_MISMATCH, "rank %d asks for %d lanes, rank 0 for %d", rank, (int)other->lanes,
                          (int)first->lanes);
     }
+    if (other->flags != first->flags) {
+        return error_set(TUTTI_ERR_MISMATCH, "rank %d passes options->flags 0x%x, rank 0 passes 0x%x", rank,
+                         other->flags, first->flags);
+    }
     if (other->message_bytes_max != first->message_bytes_max) {
         return error_set(TUTTI_ERR_MISMATCH, "rank %d gives message_bytes_max %llu, rank 0 gives %llu", rank,
                          (unsigned long long)other->message_bytes_max, (unsigned long long)first->message_bytes_max);

@@ -34,6 +34,7 @@ struct hello {
     char device_name[64];
     uint64_t device_identity;
     int32_t lanes;
+    uint32_t flags; /* TUTTI_COMM_* */
     uint32_t timeout_ms;
     uint64_t message_bytes_max;
     char settings[512]; /* "NAME=value" lines of those that must agree */

@@ -16,7 +16,7 @@
 #define PENDING_MAX 64                   /* connections that have not said yet who they are */
 #define PROBE_NS 50000000u
 
-enum packet_type { PACKET_CALL = 1, PACKET_ANSWER = 2, PACKET_FAILED = 3 };
+enum packet_type { PACKET_CALL = 1, PACKET_ANSWER = 2, PACKET_FAILED = 3, PACKET_MEMORY = 4 };
 
 struct packet {
     uint64_t magic;
@@ -456,4 +456,43 @@ tutti_status mesh_join(const struct mesh *mesh, int listener, struct deadline *d
         pending_drop(&joining, 0, true);
     }
     return status;
+}
+
+/* -- after the mesh is made ------------------------------------------------------------------------- */
+
+tutti_status mesh_pass(int socket, int from, int to, int fd)
+{
+    struct packet packet = {PACKET_MAGIC, PACKET_MEMORY, from, to, 0, {0}, {0}};
+    if (socket_send_packet(socket, &packet, sizeof(packet), fd)) {
+        return TUTTI_OK;
+    }
+    if (errno == EPIPE || errno == ECONNRESET) {
+        return error_set(TUTTI_ERR_PEER_LOST, "rank %d ended while the communicator was being made", to);
+    }
+    return error_set_errno("passing device memory to rank %d", to);
+}
+
+tutti_status mesh_take(int socket, int from, int to, struct deadline *deadline, int *fd)
+{
+    struct packet packet;
+    int passed = -1;
+    if (!socket_wait(socket, POLLIN, deadline)) {
+        return deadline_cut(deadline) ? error_set(TUTTI_ERR_ABORTED, "the communicator failed while it was being made")
+                                      : error_set(TUTTI_ERR_TIMEOUT, "rank %d waited %u ms for rank %d's device memory",
+                                                  to, deadline->limit_ms, from);
+    }
+    if (!socket_receive_packet(socket, &packet, sizeof(packet), &passed)) {
+        if (errno == ECONNRESET) {
+            return error_set(TUTTI_ERR_PEER_LOST, "rank %d ended while the communicator was being made", from);
+        }
+        return error_set_errno("rank %d: receiving rank %d's device memory", to, from);
+    }
+    bool told = packet_sound(&packet) && packet_legal_failure(&packet);
+    if (told || packet.type != PACKET_MEMORY || packet.from != from || packet.to != to || passed < 0) {
+        socket_close(&passed);
+        return told ? error_set((tutti_status)packet.status, "%s", packet.sentence)
+                    : error_set(TUTTI_ERR_SYSTEM, "rank %d passed something that is not its device memory", from);
+    }
+    *fd = passed;
+    return TUTTI_OK;
 }

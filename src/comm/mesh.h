@@ -50,6 +50,13 @@ tutti_status mesh_join(const struct mesh *mesh, int listener, struct deadline *d
 /* Tells every rank of other processes that this one gives up, and why; before the listener is closed. */
 void mesh_tell(const struct mesh *mesh, tutti_status status, const char *sentence);
 
+/* Passes rank `to`, at the other end of the connection, a descriptor, which stays the caller's. SYSTEM, PEER_LOST. */
+tutti_status mesh_pass(int socket, int from, int to, int fd);
+
+/* Waits for the descriptor that rank `from` passes; *fd is the caller's. SYSTEM, PEER_LOST, TIMEOUT; ABORTED once the deadline
+ * was cut. */
+tutti_status mesh_take(int socket, int from, int to, struct deadline *deadline, int *fd);
+
 /* Reads what the peer said before its connection closed. True if it said why it gave up: then *status and sentence
  * (MESH_SENTENCE_BYTES) are set. */
 bool mesh_last_words(int socket, tutti_status *status, char *sentence);

@@ -8,6 +8,9 @@
  *      (members now pass their segments, as in creation, over connections of their own that are closed again:
  *      two splits of one family may run at the same time)
  *   3  how the joining went     all ranks succeed, or all fail with the first trouble by rank
+ *
+ * and a fourth where the backend shares memory of its own (share.h): its steps need children that all members have
+ * joined.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +22,7 @@
 #include "comm/comm.h"
 #include "comm/mesh.h"
 #include "comm/peers.h"
+#include "comm/share.h"
 #include "comm/socket.h"
 #include "memory/segment.h"
 
@@ -113,6 +117,7 @@ static tutti_status child_prepare(struct splitting *splitting)
     child->timeout_ms = parent->timeout_ms;
     child->exchange_limit_ms = parent->timeout_ms;
     child->message_bytes_max = parent->message_bytes_max;
+    child->flags = parent->flags;
     memcpy(child->backend_reason, parent->backend_reason, sizeof(child->backend_reason));
     child->peers = parent->peers;
     peers_retain(child->peers);
@@ -147,7 +152,8 @@ static tutti_status child_join(struct splitting *splitting)
         return status;
     }
     segment_fd_close(child->segments[child->rank]);
-    return assemble_group(child, splitting->addresses);
+    status = assemble_group(child, splitting->addresses);
+    return status == TUTTI_OK ? assemble_polling(child) : status;
 }
 
 /* The connections close only now that every rank has told how it went: a closed one means a rank that gave up. */
@@ -182,6 +188,14 @@ static tutti_status split_run(struct splitting *splitting, int color, int key)
         if (joined != TUTTI_OK) {
             socket_close(&splitting->listener); /* ranks that still wait for us see that nobody listens */
         }
+    }
+    status = progress_exchange(splitting);
+    if (status != TUTTI_OK || !device_shares(splitting->parent->ops)) {
+        return status;
+    }
+    if (splitting->member_count > 0) {
+        peers_attach(splitting->child->peers, splitting->child); /* a death must end its waits from here on */
+        progress_note(splitting, share_memory(splitting->child, splitting->sockets));
     }
     return progress_exchange(splitting);
 }
@@ -219,7 +233,9 @@ tutti_status comm_split(tutti_comm *parent, int color, int key, tutti_comm **chi
     }
     if (made != NULL) {
         made->create_us = (clock_now_ns() - begun_ns) / 1000;
-        peers_attach(made->peers, made);
+        if (!device_shares(made->ops)) {
+            peers_attach(made->peers, made);
+        }
     }
     *child = made;
     return TUTTI_OK;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -15,18 +16,20 @@
 
 #define STACK_BYTES (256u * 1024u) /* room for a sanitizer's frames */
 #define EVENTS_AT_ONCE 16
-#define STOP_ID 0 /* the id of `stop_fd` in epoll; watches count from 1 */
+#define NUDGE_ID 0 /* the id of `nudge_fd` in epoll; watches count from 1 */
 
 /* Serialises add and remove, which start and stop the thread. Taken before `lock`; never by the thread. */
 static pthread_mutex_t lifecycle = PTHREAD_MUTEX_INITIALIZER;
 /* Guards the list, and is held while a watch's hung_up runs: whoever removes a watch waits for it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct watch *watched;
+static struct tick *ticks; /* under `lock` */
 static uint64_t last_id;
 static pthread_t thread;
 static bool running;
 static int epoll_fd = -1;
-static int stop_fd = -1;
+static int nudge_fd = -1; /* wakes the thread: it has to stop, or has its first tick */
+static _Atomic bool stopping;
 static pthread_once_t hook_once = PTHREAD_ONCE_INIT;
 
 static void fork_before(void)
@@ -47,9 +50,10 @@ static void fork_child(void)
         socket_close(&watch->fd);
     }
     watched = NULL;
+    ticks = NULL;
     running = false;
     socket_close(&epoll_fd);
-    socket_close(&stop_fd);
+    socket_close(&nudge_fd);
     fork_parent();
 }
 
@@ -74,17 +78,46 @@ static void event_handle(uint64_t id)
     (void)pthread_mutex_unlock(&lock);
 }
 
+/* True if the thread has to stop. */
+static bool nudged(void)
+{
+    uint64_t nudges;
+    ssize_t got = read(nudge_fd, &nudges, sizeof(nudges));
+    (void)got; /* the number does not matter */
+    return atomic_load(&stopping);
+}
+
+static void nudge(void)
+{
+    uint64_t one = 1;
+    ssize_t written = write(nudge_fd, &one, sizeof(one));
+    (void)written; /* an eventfd takes eight bytes */
+}
+
+/* Calls every tick. Returns how long the thread may sleep, in milliseconds. */
+static int ticks_call(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    int sleep_ms = ticks != NULL ? WATCHDOG_TICK_MS : -1;
+    for (struct tick *tick = ticks; tick != NULL; tick = tick->next) {
+        tick->call(tick->user);
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return sleep_ms;
+}
+
 static void *watch_loop(void *argument)
 {
     int fd = *(const int *)argument; /* epoll_fd, which does not change while this thread runs */
     struct epoll_event events[EVENTS_AT_ONCE];
     for (;;) {
-        int count = epoll_wait(fd, events, EVENTS_AT_ONCE, -1);
+        int count = epoll_wait(fd, events, EVENTS_AT_ONCE, ticks_call());
         for (int index = 0; index < count; index++) {
-            if (events[index].data.u64 == STOP_ID) {
+            if (events[index].data.u64 != NUDGE_ID) {
+                event_handle(events[index].data.u64);
+            } else if (nudged()) {
                 return NULL;
             }
-            event_handle(events[index].data.u64);
         }
         if (count < 0 && errno != EINTR) {
             return NULL; /* cannot happen to a valid descriptor */
@@ -119,13 +152,14 @@ static tutti_status thread_start(void)
     if (running) {
         return TUTTI_OK;
     }
+    atomic_store(&stopping, false);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = STOP_ID};
-    if (epoll_fd < 0 || stop_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, stop_fd, &event) != 0 || !thread_spawn()) {
+    nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = NUDGE_ID};
+    if (epoll_fd < 0 || nudge_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, nudge_fd, &event) != 0 || !thread_spawn()) {
         tutti_status status = error_set_errno("starting the thread that watches the other ranks");
         socket_close(&epoll_fd);
-        socket_close(&stop_fd);
+        socket_close(&nudge_fd);
         return status;
     }
     running = true;
@@ -136,18 +170,17 @@ static tutti_status thread_start(void)
 static void thread_stop_if_idle(void)
 {
     (void)pthread_mutex_lock(&lock);
-    bool idle = watched == NULL;
+    bool idle = watched == NULL && ticks == NULL;
     (void)pthread_mutex_unlock(&lock);
     if (!idle || !running) {
         return;
     }
-    uint64_t one = 1;
-    ssize_t written = write(stop_fd, &one, sizeof(one));
-    (void)written; /* an eventfd takes eight bytes */
+    atomic_store(&stopping, true);
+    nudge();
     (void)pthread_join(thread, NULL);
     running = false;
     socket_close(&epoll_fd);
-    socket_close(&stop_fd);
+    socket_close(&nudge_fd);
 }
 
 static void watches_forget(struct watch *watches, size_t count)
@@ -198,6 +231,43 @@ void watchdog_remove(struct watch *watches, size_t count)
 {
     (void)pthread_mutex_lock(&lifecycle);
     watches_forget(watches, count);
+    thread_stop_if_idle();
+    (void)pthread_mutex_unlock(&lifecycle);
+}
+
+tutti_status watchdog_tick_add(struct tick *tick)
+{
+    (void)pthread_once(&hook_once, hook_add);
+    (void)pthread_mutex_lock(&lifecycle);
+    tutti_status status = thread_start();
+    if (status == TUTTI_OK) {
+        (void)pthread_mutex_lock(&lock);
+        tick->added = true;
+        tick->next = ticks;
+        ticks = tick;
+        (void)pthread_mutex_unlock(&lock);
+        nudge();
+    }
+    (void)pthread_mutex_unlock(&lifecycle);
+    return status;
+}
+
+void watchdog_tick_remove(struct tick *tick)
+{
+    if (!tick->added) {
+        return;
+    }
+    (void)pthread_mutex_lock(&lifecycle);
+    (void)pthread_mutex_lock(&lock);
+    struct tick **link = &ticks;
+    while (*link != NULL && *link != tick) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL) {
+        *link = tick->next;
+    }
+    tick->added = false;
+    (void)pthread_mutex_unlock(&lock);
     thread_stop_if_idle();
     (void)pthread_mutex_unlock(&lifecycle);
 }

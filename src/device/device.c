@@ -14,6 +14,31 @@ extern const struct device_ops device_host_ops;
 static const struct device_ops *const backends[] = {&device_host_ops};
 #define BACKEND_COUNT (sizeof(backends) / sizeof(backends[0]))
 
+bool device_shares(const struct device_ops *ops)
+{
+    return ops->group_export != NULL;
+}
+
+bool device_polls(const struct device_ops *ops)
+{
+    return ops->group_poll != NULL;
+}
+
+void device_poll(const struct device_ops *ops, struct group *group)
+{
+    if (ops->group_poll != NULL) {
+        ops->group_poll(group);
+    }
+}
+
+void device_memory(const struct device_ops *ops, const struct group *group, uint64_t *arena_bytes,
+                   uint64_t *mapped_bytes)
+{
+    if (ops->group_memory != NULL) {
+        ops->group_memory(group, arena_bytes, mapped_bytes);
+    }
+}
+
 const struct device_ops *device_backend(size_t index)
 {
     return index < BACKEND_COUNT ? backends[index] : NULL;

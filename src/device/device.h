@@ -18,10 +18,11 @@
 
 #include "tutti/tutti.h"
 
-#define DEVICE_ABI 1
+#define DEVICE_ABI 2
 
 struct device;
 struct group;
+struct segment;
 
 /* One collective call: what all ranks must agree on, then this rank's part. Arguments are checked
  * before an operation is made (src/api/collectives.c); a backend trusts it. */
@@ -52,10 +53,13 @@ struct failure {
 struct group_options {
     struct device *device;
     int rank, world, lanes;
-    int processes; /* the ranks live in this many; 1: threads only */
+    int processes;  /* the ranks live in this many; 1: threads only */
+    uint32_t flags; /* TUTTI_COMM_* */
     uint32_t timeout_ms;
     size_t message_bytes_max;
     void *const *shared; /* [world]: the backend's part of each rank's segment; own at [rank] */
+    /* [world]: those segments, for a group that has to keep one longer than it lives (memory/segment.h). */
+    struct segment *const *segments;
     /* Nonzero once the communicator has failed; every wait polls it. In this rank's own segment, where peers
      * can reach it. */
     const _Atomic uint32_t *failed;
@@ -66,6 +70,8 @@ struct group_options {
     /* How much longer than timeout_ms a wait for `rank` may last, and whether it has left for good. */
     uint32_t (*extension_ms)(void *user, int rank);
     bool (*departed)(void *user, int rank);
+    /* Bit r: the process of rank r is gone. */
+    uint64_t (*lost)(void *user);
     /* The wait for `rank` is over: withdraws this rank's own extension. */
     void (*call_completed)(void *user);
     void *user;
@@ -74,6 +80,14 @@ struct group_options {
 struct device_description {
     char name[64];
     uint64_t identity; /* equal on all ranks that may form a communicator, 0: any */
+};
+
+/* What a rank tells its peers of memory that only the backend can share. */
+#define DEVICE_EXPORT_BYTES 256
+struct memory_export {
+    int fd; /* -1: none. Own: the communicator closes it. A peer's: given to ranks of other processes, likewise closed
+               by the communicator after group_import */
+    unsigned char bytes[DEVICE_EXPORT_BYTES];
 };
 
 struct device_ops {
@@ -105,7 +119,33 @@ struct device_ops {
     void (*group_stats)(struct group *group, tutti_stats *stats);
     /* The protocol for a message of this kind; fills all fields but struct_bytes. */
     void (*group_plan)(const struct group *group, const struct operation *operation, tutti_plan_t *plan);
+
+    /* These are optional: the first four all or none, for a backend whose memory the segments do not hold. Creation
+     * calls them in this order, and goes on once all ranks have come so far. */
+
+    /* Says what the peers need to reach this rank's memory, which is ready for them to write to. */
+    tutti_status (*group_export)(struct group *group, struct memory_export *mine);
+    /* For every rank in order, also this one (fd -1). */
+    tutti_status (*group_import)(struct group *group, int rank, const struct memory_export *theirs);
+    /* Enqueues a trial in which all ranks take part, then waits for its end, at most limit_ms. The first never blocks: one
+     * thread may drive all ranks. */
+    tutti_status (*group_probe_begin)(struct group *group, uint32_t limit_ms);
+    tutti_status (*group_probe_end)(struct group *group);
+    /* Looks for failures that the device has written down, and tells it those that the communicator knows of. From the
+     * watchdog's thread every few milliseconds, and from any thread that asks for the status; no driver call. */
+    void (*group_poll)(struct group *group);
+    /* Adds what the group holds beyond the segments: memory that this rank contributes, and what it has mapped. */
+    void (*group_memory)(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes);
 };
+
+/* What stands for an optional entry that a backend does not have. */
+void device_poll(const struct device_ops *ops, struct group *group);
+void device_memory(const struct device_ops *ops, const struct group *group, uint64_t *arena_bytes,
+                   uint64_t *mapped_bytes);
+
+/* Whether the backend shares memory of its own, so that creation has more steps; and whether it wants to be polled. */
+bool device_shares(const struct device_ops *ops);
+bool device_polls(const struct device_ops *ops);
 
 /* The index-th backend, best first; NULL past the last. */
 const struct device_ops *device_backend(size_t index);

@@ -71,7 +71,7 @@ static void test_create(void)
     options.lanes = -1;
     check_refused(&options, TUTTI_ERR_ARGUMENT, "lanes");
     options = good();
-    options.flags = 1;
+    options.flags = 2;
     check_refused(&options, TUTTI_ERR_ARGUMENT, "flags");
     options = good();
     options.device = 1;
