@@ -22,7 +22,7 @@ static void stage_blocks(const struct group *group, const struct operation *oper
         size_t peer = (size_t)((group->options.rank + offset) % group->options.world);
         size_t at = peer * operation->count + round.first;
         group->simd->copy(half + peer * block_bytes, (const unsigned char *)operation->src + at * unit_bytes,
-                          round.units * unit_bytes, false);
+                          round.units * unit_bytes, stages_streaming(group, round.units * unit_bytes));
     }
 }
 
@@ -47,7 +47,8 @@ static void stage(const struct group *group, const struct operation *operation, 
         stage_blocks(group, operation, round, block_bytes, half);
     } else if (operation->kind == TUTTI_ALL_GATHER ||
                (operation->kind == TUTTI_BROADCAST && operation->root == group->options.rank)) {
-        group->simd->copy(half, (const unsigned char *)operation->src + round.first, round.units, false);
+        group->simd->copy(half, (const unsigned char *)operation->src + round.first, round.units,
+                          stages_streaming(group, round.units));
     }
 }
 

@@ -53,8 +53,8 @@ static int usable_cores(void)
  * program. Giving way costs a fraction of a microsecond on a core of one's own, so it begins early. */
 static void choose_patience(struct group *group)
 {
-    bool crowded = group->options.world > usable_cores();
-    uint64_t spin_us = crowded ? 0 : SPIN_US;
+    group->crowded = group->options.world > usable_cores();
+    uint64_t spin_us = group->crowded ? 0 : SPIN_US;
     if (settings_given(SETTING_HOST_SPIN_US)) {
         spin_us = settings_number(SETTING_HOST_SPIN_US);
     }

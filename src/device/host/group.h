@@ -15,7 +15,8 @@ struct group {
     const struct simd_table *simd;
     /* Waiting: poll for spin_ns, then give the core away between polls until yield_ns, then sleep. */
     uint64_t spin_ns, yield_ns;
-    bool fenced; /* publishing needs a fence of its own (lane.c) */
+    bool crowded; /* more ranks than cores: a peer's caches may be this rank's */
+    bool fenced;  /* publishing needs a fence of its own (lane.c) */
     struct host_lane *lanes;
     struct lane_line **lines;    /* [lanes][world] */
     unsigned char **staging;     /* [lanes][world] */

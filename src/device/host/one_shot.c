@@ -21,7 +21,8 @@ bool protocol_one_shot(struct group *group, struct host_lane *lane, const struct
         struct round round = round_at(operation, choice, index);
         const unsigned char *src = (const unsigned char *)operation->src + round.first * unit_bytes;
         unsigned char *dst = (unsigned char *)operation->dst + round.first * unit_bytes;
-        group->simd->copy(lane_filling(lane, rank, group->terms.half_bytes), src, round.units * unit_bytes, false);
+        group->simd->copy(lane_filling(lane, rank, group->terms.half_bytes), src, round.units * unit_bytes,
+                          stages_streaming(group, round.units * unit_bytes));
         lane_publish(group, lane);
         if (!lane_wait(group, lane) || (index == 0 && !lane_agree(group, lane))) {
             return false;

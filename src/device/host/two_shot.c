@@ -48,7 +48,8 @@ static void stage_inputs(const struct two_shot *call, uint64_t index, unsigned c
         struct round shard = shard_of(call, round, owner);
         const unsigned char *src = (const unsigned char *)call->operation->src + shard.first * call->unit_bytes;
         call->group->simd->copy(half + (size_t)owner * call->shard_units * call->unit_bytes, src,
-                                shard.units * call->unit_bytes, false);
+                                shard.units * call->unit_bytes,
+                                stages_streaming(call->group, shard.units * call->unit_bytes));
     }
 }
 
@@ -69,8 +70,9 @@ static void reduce_shard(const struct two_shot *call, uint64_t index, unsigned c
     }
     sources[rank] = (const unsigned char *)call->operation->src + shard.first * call->unit_bytes;
     unsigned char *dst = (unsigned char *)call->operation->dst + shard.first * call->unit_bytes;
-    group->simd->reduce(dst, half + (size_t)world * shard_bytes, sources, world, shard.units, call->operation->dtype,
-                        call->operation->op, call->streaming);
+    /* The peers' copy of the result is what is streamed: they read it, we do not. */
+    group->simd->reduce(half + (size_t)world * shard_bytes, dst, sources, world, shard.units, call->operation->dtype,
+                        call->operation->op, stages_streaming(group, shard.units * call->unit_bytes));
 }
 
 static void take_results(const struct two_shot *call, uint64_t index)
