@@ -62,29 +62,32 @@ size_t choice_one_shot_bytes_max(int world, int processes)
     return world <= 4 ? 16 * 1024 : 8 * 1024;
 }
 
-/* Cuts `units` into the fewest rounds of at most `most` units each, all nearly equal. */
-static void cut_rounds(struct choice *choice, size_t units, size_t most, size_t unit_bytes)
+/* Cuts `units` into the fewest rounds of at most `most` bytes each, all nearly equal. One round, the common case, takes
+ * no division. */
+static void cut_rounds(struct choice *choice, size_t units, size_t most_bytes, size_t unit_bytes)
 {
     size_t align_units = CHOICE_ALIGN_BYTES / unit_bytes;
-    choice->rounds = units == 0 ? 1 : (units + most - 1) / most;
+    size_t whole_units = (units + align_units - 1) & ~(align_units - 1);
+    choice->rounds = 1;
+    choice->round_units = whole_units > 0 ? whole_units : align_units;
+    if (choice->round_units * unit_bytes <= most_bytes) {
+        return;
+    }
+    size_t most = most_bytes / unit_bytes;
+    choice->rounds = (units + most - 1) / most;
     choice->round_units = round_up((units + (size_t)choice->rounds - 1) / (size_t)choice->rounds, align_units);
-    if (choice->round_units == 0) {
-        choice->round_units = align_units;
-    }
-    if (units > 0) { /* rounding up may have made the last round empty */
-        choice->rounds = (units + choice->round_units - 1) / choice->round_units;
-    }
+    /* Rounding up may have made the last round empty. */
+    choice->rounds = (units + choice->round_units - 1) / choice->round_units;
 }
 
 static void choose_all_reduce(struct choice *choice, const struct operation *operation,
                               const struct choice_terms *terms, size_t unit_bytes)
 {
     size_t world = (size_t)terms->world;
-    /* The division keeps counts near SIZE_MAX from overflowing the product. */
-    if (operation->count <= terms->one_shot_bytes_max / unit_bytes) {
+    if (operation->count * unit_bytes <= terms->one_shot_bytes_max) {
         choice->protocol = PROTOCOL_ONE_SHOT;
         choice->reason = "small enough that meeting once beats reducing each element once";
-        cut_rounds(choice, operation->count, terms->half_bytes / unit_bytes, unit_bytes);
+        cut_rounds(choice, operation->count, terms->half_bytes, unit_bytes);
     } else if (terms->processes == 1) {
         choice->protocol = PROTOCOL_DIRECT;
         choice->reason = "the ranks are threads of one process and reach each other's buffers";
@@ -95,7 +98,7 @@ static void choose_all_reduce(struct choice *choice, const struct operation *ope
         choice->reason = "large: each element is reduced by one rank and copied by the others";
         /* A half holds the world's input shards and the one result shard. */
         size_t shard_bytes = round_down(terms->half_bytes / (world + 1), CHOICE_ALIGN_BYTES);
-        cut_rounds(choice, operation->count, shard_bytes * world / unit_bytes, unit_bytes);
+        cut_rounds(choice, operation->count, shard_bytes * world, unit_bytes);
     }
 }
 
@@ -114,5 +117,5 @@ void choice_make(struct choice *choice, const struct operation *operation, const
     size_t most_bytes = block_a_peer ? terms->half_bytes / (size_t)terms->world : terms->half_bytes;
     choice->protocol = PROTOCOL_EXCHANGE;
     choice->reason = "each rank stages what others need and takes what is its own";
-    cut_rounds(choice, operation->count, round_down(most_bytes, CHOICE_ALIGN_BYTES) / unit_bytes, unit_bytes);
+    cut_rounds(choice, operation->count, round_down(most_bytes, CHOICE_ALIGN_BYTES), unit_bytes);
 }

@@ -137,18 +137,29 @@ void group_destroy(struct group *group)
 {
     wait_for_zero(&group->queued);
     atomic_store(&group->closed, 1);
-    wait_for_zero(&group->running);
+    for (int lane = 0; lane < group->options.lanes; lane++) {
+        /* Only a graph launched elsewhere can still be at it, and its waits are bounded. */
+        while (atomic_load(&group->lanes[lane].busy) != 0) {
+            (void)usleep(100);
+        }
+    }
     group_release(group);
 }
 
 /* -- running ---------------------------------------------------------------------------------- */
 
+/* A locked addition would cost more than the rest of a small call's bookkeeping; the lane's holder is the only writer. */
+static void count_up(_Atomic uint64_t *counter, uint64_t amount)
+{
+    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + amount, memory_order_relaxed);
+}
+
 static void count_call(struct host_lane *lane, const struct operation *operation, enum protocol protocol)
 {
-    struct lane_counts *counts = &lane->counts;
-    atomic_fetch_add_explicit(&counts->calls[operation->kind], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&counts->protocols[protocol], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&counts->bytes, operation->count * choice_unit_bytes(operation), memory_order_relaxed);
+    count_up(&lane->counts.calls[operation->kind], 1);
+    count_up(&lane->counts.protocols[protocol], 1);
+    count_up(&lane->counts.bytes, operation->count * choice_unit_bytes(operation));
 }
 
 static bool run_protocol(struct group *group, struct host_lane *lane, const struct operation *operation)
@@ -197,32 +208,32 @@ static void report_busy(const struct group *group, uint32_t lane, const struct o
     group->options.fail(group->options.user, &failure);
 }
 
-static tutti_status run_open(struct group *group, uint32_t index, const struct operation *operation)
+/* What the holder of a lane does with it. */
+static tutti_status run_held(struct group *group, struct host_lane *lane, const struct operation *operation)
 {
-    struct host_lane *lane = &group->lanes[index];
-    bool done = false;
-    if (atomic_load_explicit(group->options.failed, memory_order_acquire) == 0) {
-        if (atomic_exchange_explicit(&lane->busy, 1, memory_order_acquire) == 0) {
-            done = run_protocol(group, lane, operation);
-            atomic_store_explicit(&lane->busy, 0, memory_order_release);
-        } else {
-            report_busy(group, index, operation);
-        }
+    if (atomic_load_explicit(&group->closed, memory_order_relaxed) != 0) {
+        return error_set(TUTTI_ERR_ARGUMENT, "a graph replayed %s of a communicator that has been destroyed",
+                         kind_names[operation->kind]);
     }
-    return done ? TUTTI_OK : group->options.status(group->options.user);
+    if (atomic_load_explicit(group->options.failed, memory_order_acquire) == 0 &&
+        run_protocol(group, lane, operation)) {
+        return TUTTI_OK;
+    }
+    return group->options.status(group->options.user);
 }
 
-tutti_status group_run(struct group *group, uint32_t lane, const struct operation *operation)
+tutti_status group_run(struct group *group, uint32_t index, const struct operation *operation)
 {
+    struct host_lane *lane = &group->lanes[index];
     tutti_status status;
-    atomic_fetch_add(&group->running, 1);
-    if (atomic_load(&group->closed) != 0) {
-        status = error_set(TUTTI_ERR_ARGUMENT, "a graph replayed %s of a communicator that has been destroyed",
-                           kind_names[operation->kind]);
+    /* Sequentially consistent: either destruction sees the lane taken, or this sees the group closed. */
+    if (atomic_exchange(&lane->busy, 1) == 0) {
+        status = run_held(group, lane, operation);
+        atomic_store_explicit(&lane->busy, 0, memory_order_release);
     } else {
-        status = run_open(group, lane, operation);
+        report_busy(group, index, operation);
+        status = group->options.status(group->options.user);
     }
-    count_down(&group->running);
     if (status != TUTTI_OK) {
         poison_result(operation, group->options.rank, group->options.world);
     }
