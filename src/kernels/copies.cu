@@ -104,7 +104,7 @@ PORT_KERNEL(tutti_copies)
     for (uint64_t first = begin; first < most; first += stride) {
         uint64_t vec = first + column;
         struct vec4 value = pack_line(arguments, peer, vec);
-        if (!mine && vec < outgoing) {
+        if (!mine && vec < outgoing && !turn.failed) {
             port_store_system4(slot_at(arguments, turn, peer, arguments.rank * slot_bytes + vec * 16), value);
         }
     }

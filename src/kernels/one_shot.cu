@@ -93,7 +93,7 @@ template <class Type, int world, bool plain> PORT_DEVICE void one_shot_lean(cons
         own = span_load<Type::element_bytes, plain>(job.src, vec);
     }
     struct vec4 value = own;
-    for (uint64_t at = vec; at < job.vecs; at += job.stride) {
+    for (uint64_t at = vec; at < job.vecs && !turn.failed; at += job.stride) {
         value = at == vec ? own : span_load<Type::element_bytes, plain>(job.src, at);
         value = avoid_sentinel(value);
 #pragma unroll
@@ -148,7 +148,7 @@ PORT_DEVICE void one_shot_spread(const struct kernel_arguments &arguments, struc
     if (vec < job.vecs && (arguments.flags & KERNEL_PROGRAMMATIC) != 0) {
         own = span_load<Type::element_bytes, plain>(job.src, vec);
     }
-    if (!mine) {
+    if (!mine && !turn.failed) {
         for (uint64_t at = vec; at < job.vecs; at += job.stride) {
             struct vec4 value = avoid_sentinel(at == vec ? own : span_load<Type::element_bytes, plain>(job.src, at));
             port_store_system4(slot_at(arguments, turn, peer, arguments.rank * job.slot_bytes + at * 16), value);

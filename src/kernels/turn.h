@@ -15,7 +15,8 @@
  * of at most STEP_NS_MAX, so that a stopped device or a debugger does not count as waiting.
  *
  * Leaving. A thread whose wait failed goes on to the end with `failed` set: barriers stay matched, the block
- * poisons its outputs and still advances `ended`.
+ * poisons its outputs and still advances `ended`. A call that begins after a failure has failed itself and pushes
+ * nothing: a peer that is still in an earlier call could take what it pushes for that call's.
  */
 #ifndef TUTTI_KERNELS_TURN_H
 #define TUTTI_KERNELS_TURN_H
@@ -23,7 +24,9 @@
 #include "kernels/portable.h"
 
 #define STEP_NS_MAX 10000000u
+#ifndef POLLS_PER_LOOK
 #define POLLS_PER_LOOK 256
+#endif
 
 struct turn {
     uint64_t epoch;
@@ -114,6 +117,7 @@ PORT_DEVICE void turn_claim_epoch(const struct kernel_arguments &arguments, stru
     struct arena_head *head = head_of(arguments, arguments.rank);
     uint64_t begun = port_load_counter(&head->begun);
     uint64_t ended = port_load_counter(&head->ended);
+    turn.failed = port_load_system(&head->abort) != 0;
     struct patience patience = {0, 0};
     turn.epoch = begun / EPOCH_UNITS;
     for (uint32_t polls = 1; ended / EPOCH_UNITS < turn.epoch; polls++) {
@@ -122,6 +126,7 @@ PORT_DEVICE void turn_claim_epoch(const struct kernel_arguments &arguments, stru
             break;
         }
         ended = port_load_counter(&head->ended);
+        turn.failed = port_load_system(&head->abort) != 0; /* the call before may have been the first to fail */
     }
     port_sync();
     if (port_thread() == 0) {
@@ -132,13 +137,15 @@ PORT_DEVICE void turn_claim_epoch(const struct kernel_arguments &arguments, stru
 PORT_DEVICE struct turn turn_begin(const struct kernel_arguments &arguments)
 {
     struct turn turn;
-    turn.failed = false;
     turn.claim = 0;
     if ((arguments.flags & KERNEL_PROGRAMMATIC) != 0) {
         port_wait_for_predecessor();
         turn_claim_epoch(arguments, turn);
     } else {
-        turn.epoch = port_load_counter(&head_of(arguments, arguments.rank)->ended) / EPOCH_UNITS;
+        struct arena_head *head = head_of(arguments, arguments.rank);
+        uint64_t ended = port_load_counter(&head->ended);
+        turn.failed = port_load_system(&head->abort) != 0; /* travels at the same time */
+        turn.epoch = ended / EPOCH_UNITS;
     }
     turn.half = ARENA_HEAD_BYTES + (turn.epoch & 1) * arguments.half_bytes;
     return turn;
@@ -214,7 +221,7 @@ PORT_DEVICE struct vec4 receive_late(const struct kernel_arguments &arguments, s
     struct patience patience = {0, 0};
     struct vec4 value = port_load_system4(slot);
     for (uint32_t polls = 1; !is_complete(value); polls++) {
-        if (polls % POLLS_PER_LOOK == 0 && (turn.failed || lost_patience(arguments, turn.epoch, patience, peer))) {
+        if (turn.failed || (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, turn.epoch, patience, peer))) {
             turn.failed = true;
             return value;
         }

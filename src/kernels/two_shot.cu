@@ -137,7 +137,7 @@ PORT_DEVICE void two_shot(const struct kernel_arguments &arguments, struct vec4 
     const struct span their_dst = shard_of(arguments.dst, bytes, shard_bytes, peer);
 
     struct turn turn = turn_begin(arguments);
-    if (peer != arguments.rank) {
+    if (peer != arguments.rank && !turn.failed) {
         scatter<Type, plain>(arguments, turn, shards, shard_of(arguments.src, bytes, shard_bytes, peer), peer, column);
     }
     turn_announce(arguments, turn);
@@ -169,7 +169,7 @@ PORT_DEVICE void reduce_scatter(const struct kernel_arguments &arguments, struct
     const struct span dst = span_make(arguments.dst, bytes);
 
     struct turn turn = turn_begin(arguments);
-    if (peer != arguments.rank) {
+    if (peer != arguments.rank && !turn.failed) {
         scatter<Type, plain>(arguments, turn, shards, span_make(arguments.src + peer * arguments.src_stride, bytes),
                              peer, column);
     }

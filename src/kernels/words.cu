@@ -37,7 +37,7 @@ PORT_DEVICE uint32_t receive_word(const struct kernel_arguments &arguments, stru
     struct patience patience = {0, 0};
     uint64_t pair = port_load_system8(slot);
     for (uint32_t polls = 1; pair >> 32 != flag; polls++) {
-        if (polls % POLLS_PER_LOOK == 0 && (turn.failed || lost_patience(arguments, turn.epoch, patience, peer))) {
+        if (turn.failed || (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, turn.epoch, patience, peer))) {
             turn.failed = true;
             return 0;
         }
@@ -59,7 +59,7 @@ PORT_KERNEL(tutti_words)
 
     struct turn turn = turn_begin(arguments);
     const uint64_t flag = turn.epoch & 0x7fffffffu;
-    for (uint64_t word = begin; !mine && word < outgoing; word += stride) {
+    for (uint64_t word = begin; !mine && !turn.failed && word < outgoing; word += stride) {
         port_store_system8(word_slot(arguments, turn, peer, arguments.rank, word),
                            flag << 32 | route_load(arguments, peer, word * 4));
     }
