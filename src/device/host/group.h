@@ -22,7 +22,7 @@ struct group {
     unsigned char **staging;     /* [lanes][world] */
     _Atomic uint32_t references; /* the communicator, and every call that is enqueued or captured */
     _Atomic uint32_t queued;     /* calls enqueued on streams and not yet dropped */
-    _Atomic uint32_t closed; /* the communicator is gone: captured calls that outlive it must not touch anything */
+    _Atomic uint32_t closed;     /* the communicator is gone: captured calls that outlive it must not touch anything */
     _Atomic uint64_t captured;
 };
 
