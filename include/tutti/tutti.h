@@ -124,7 +124,7 @@ typedef struct tutti_comm_options {
      *   "tcp:host:port"  rank 0 listens there; every rank sets TUTTI_SESSION_TOKEN to the same 32 hex
      *                    digits, or they are derived from the launcher's job identity
      *   "env"            rank, world and meeting point from TUTTI_RANK, TUTTI_WORLD and
-     *                    TUTTI_RENDEZVOUS, else from torchrun, Open MPI, or Slurm
+     *                    TUTTI_RENDEZVOUS, else from torchrun, Open MPI, MPICH or Slurm
      *   NULL             through `allgather` below; with world 1 nothing is needed
      * Any number of communicators may be made through one rendezvous, one after another. */
     const char *rendezvous;
