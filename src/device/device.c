@@ -8,10 +8,12 @@
 #include "base/error.h"
 #include "base/settings.h"
 
+extern const struct device_ops device_cuda_ops;
+extern const struct device_ops device_hip_ops;
 extern const struct device_ops device_host_ops;
 
 /* Best first. */
-static const struct device_ops *const backends[] = {&device_host_ops};
+static const struct device_ops *const backends[] = {&device_cuda_ops, &device_hip_ops, &device_host_ops};
 #define BACKEND_COUNT (sizeof(backends) / sizeof(backends[0]))
 
 bool device_shares(const struct device_ops *ops)

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collective/choice_gpu.h"
+
+#include "base/settings.h"
+#include "collective/choice.h"
+#include "kernels/arguments.h"
+
+#define HALF_BYTES_DEFAULT ((size_t)16 << 20)
+#define HALF_BYTES_LEAST ((size_t)256 << 10)
+#define HALF_ALIGN 4096u
+#define VEC_BYTES 16u
+#define LEAN_WORLD_MAX 3 /* as in kernels/one_shot.cu: one thread a vector */
+#define BLOCKS_MOST 128u /* more never paid */
+#define WORDS_BYTES_MAX 1024u
+#define LINE_BYTES 64u /* of a copy on the wire, */
+#define LINE_PAYLOAD 60u
+#define COPY_ALIGN 240u /* whole lines and whole vectors */
+
+static size_t round_up(size_t value, size_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+static size_t round_down(size_t value, size_t multiple)
+{
+    return value / multiple * multiple;
+}
+
+const char *gpu_choice_protocol_name(enum gpu_protocol protocol)
+{
+    static const char *const names[GPU_PROTOCOL_COUNT] = {
+        [GPU_LOCAL] = "local",       [GPU_WORDS] = "exchange",          [GPU_ONE_SHOT] = "one-shot",
+        [GPU_TWO_SHOT] = "two-shot", [GPU_REDUCE_SCATTER] = "exchange", [GPU_COPIES] = "exchange",
+    };
+    return names[protocol];
+}
+
+size_t gpu_choice_half_bytes(int world, size_t message_bytes_max)
+{
+    if (settings_given(SETTING_GPU_HALF_BYTES) && settings_number(SETTING_GPU_HALF_BYTES) > 0) {
+        size_t given = (size_t)settings_number(SETTING_GPU_HALF_BYTES);
+        return round_up(given, HALF_ALIGN);
+    }
+    if (message_bytes_max == 0 || message_bytes_max > HALF_BYTES_DEFAULT) {
+        return HALF_BYTES_DEFAULT;
+    }
+    /* A copy of that size from every rank, with its masks. */
+    size_t wanted = round_up((message_bytes_max / LINE_PAYLOAD + 1) * LINE_BYTES * (size_t)world, HALF_ALIGN);
+    wanted = wanted > HALF_BYTES_LEAST ? wanted : HALF_BYTES_LEAST;
+    return wanted < HALF_BYTES_DEFAULT ? wanted : HALF_BYTES_DEFAULT;
+}
+
+size_t gpu_choice_one_shot_bytes_max(int world)
+{
+    /* H200, bf16, graph replay. Few ranks: the second hop costs more than the bytes it saves. */
+    static const size_t table[KERNEL_WORLD_MAX + 1] = {0,          0,          1u << 20,  512u << 10, 256u << 10,
+                                                       128u << 10, 128u << 10, 64u << 10, 64u << 10};
+    if (settings_given(SETTING_GPU_ONE_SHOT_BYTES_MAX) && settings_number(SETTING_GPU_ONE_SHOT_BYTES_MAX) > 0) {
+        return (size_t)settings_number(SETTING_GPU_ONE_SHOT_BYTES_MAX);
+    }
+    return world >= 0 && world <= KERNEL_WORLD_MAX ? table[world] : 0;
+}
+
+/* -- protocol and launches --------------------------------------------------------------------------- */
+
+/* Cuts `units` into the fewest launches of at most `most` units each, all nearly equal. */
+static void cut(struct gpu_choice *choice, size_t units, size_t most, size_t align_units)
+{
+    choice->launches = 1;
+    choice->launch_units = units > 0 ? units : 1;
+    if (units > most) {
+        uint64_t launches = (units + most - 1) / most;
+        choice->launch_units = round_up((units + (size_t)launches - 1) / (size_t)launches, align_units);
+        choice->launches = (units + choice->launch_units - 1) / choice->launch_units;
+    }
+}
+
+static void choose_all_reduce(struct gpu_choice *choice, const struct operation *operation,
+                              const struct gpu_terms *terms, size_t unit_bytes)
+{
+    size_t world = (size_t)terms->world;
+    size_t slot_bytes = round_down(terms->half_bytes / world, VEC_BYTES);
+    size_t shard_bytes = round_down(terms->half_bytes / (2 * world), VEC_BYTES);
+    if (operation->count <= terms->one_shot_bytes_max / unit_bytes) {
+        choice->protocol = GPU_ONE_SHOT;
+        choice->reason = "small: every rank sends all to all, and one hop beats fewer bytes";
+        cut(choice, operation->count, slot_bytes / unit_bytes, VEC_BYTES / unit_bytes);
+    } else {
+        choice->protocol = GPU_TWO_SHOT;
+        choice->reason = "larger: each element is reduced by one rank and sent on by it";
+        cut(choice, operation->count, shard_bytes * world / unit_bytes, VEC_BYTES / unit_bytes);
+    }
+}
+
+static void choose_copy(struct gpu_choice *choice, const struct operation *operation, const struct gpu_terms *terms)
+{
+    size_t slot_bytes = terms->half_bytes / (size_t)terms->world;
+    if (operation->count <= WORDS_BYTES_MAX && operation->count <= round_down(slot_bytes, VEC_BYTES) / 2) {
+        choice->protocol = GPU_WORDS;
+        choice->reason = "smallest: every word travels with a flag of its own";
+        cut(choice, operation->count, WORDS_BYTES_MAX, 4);
+        return;
+    }
+    choice->protocol = GPU_COPIES;
+    choice->reason = "every rank sends each peer what that needs, in lines with a mask";
+    cut(choice, operation->count, round_down(slot_bytes / LINE_BYTES * LINE_PAYLOAD, COPY_ALIGN), COPY_ALIGN);
+}
+
+void gpu_choice_make(struct gpu_choice *choice, const struct operation *operation, const struct gpu_terms *terms)
+{
+    size_t unit_bytes = choice_unit_bytes(operation);
+    if (operation->count == 0 && operation->kind != TUTTI_BARRIER) {
+        *choice = (struct gpu_choice){GPU_LOCAL, 1, 0, "empty: nothing is launched"};
+    } else if (terms->world == 1) {
+        *choice = (struct gpu_choice){GPU_LOCAL, operation->count + 1, 1, "one rank: nothing crosses"};
+    } else if (operation->kind == TUTTI_ALL_REDUCE) {
+        choose_all_reduce(choice, operation, terms, unit_bytes);
+    } else if (operation->kind == TUTTI_REDUCE_SCATTER) {
+        choice->protocol = GPU_REDUCE_SCATTER;
+        choice->reason = "every rank sends each peer its block and reduces its own";
+        size_t slot_bytes = round_down(terms->half_bytes / (size_t)terms->world, VEC_BYTES);
+        cut(choice, operation->count, slot_bytes / unit_bytes, VEC_BYTES / unit_bytes);
+    } else {
+        choose_copy(choice, operation, terms);
+    }
+}
+
+/* -- geometry ---------------------------------------------------------------------------------------- */
+
+static unsigned power_above(uint64_t value, unsigned most)
+{
+    unsigned power = 1;
+    while (power < value && power < most) {
+        power *= 2;
+    }
+    return power;
+}
+
+static unsigned power_below(unsigned value)
+{
+    unsigned power = 1;
+    while (power <= value / 2) {
+        power *= 2;
+    }
+    return power;
+}
+
+/* The widest tile of which `rows` make a block. */
+static unsigned widest_tile(unsigned rows)
+{
+    unsigned shift = 0;
+    while (rows << (shift + 1) <= KERNEL_THREADS_MAX) {
+        shift++;
+    }
+    return shift;
+}
+
+/* Tiles as measured (docs/protocols-gpu.md); `vecs`: of the message, or of a shard or block. */
+static unsigned tile_of(enum gpu_protocol protocol, unsigned world, uint64_t vecs)
+{
+    unsigned shift = 5;
+    if (protocol == GPU_ONE_SHOT && world <= LEAN_WORLD_MAX) {
+        return vecs <= 1024 ? 7 : vecs <= 16384 ? 8 : 9;
+    }
+    if (protocol == GPU_TWO_SHOT || protocol == GPU_REDUCE_SCATTER) {
+        shift = vecs <= 512 ? 5 : vecs <= 1024 ? 4 : vecs <= 4096 ? 5 : vecs <= 32768 ? 6 : 8;
+    } else if (protocol == GPU_COPIES && vecs > 8192) {
+        shift = 6;
+    }
+    unsigned widest = widest_tile(world);
+    return shift < widest ? shift : widest;
+}
+
+struct gpu_geometry gpu_choice_geometry(enum gpu_protocol protocol, const struct gpu_terms *terms, size_t bytes,
+                                        unsigned blocks_max)
+{
+    unsigned world = (unsigned)terms->world;
+    uint64_t vecs = (bytes + VEC_BYTES - 1) / VEC_BYTES;
+    if (protocol == GPU_TWO_SHOT) {
+        vecs = (vecs + world - 1) / world;
+    } else if (protocol == GPU_COPIES || protocol == GPU_LOCAL) {
+        vecs = (bytes + LINE_PAYLOAD - 1) / LINE_PAYLOAD * (LINE_BYTES / VEC_BYTES);
+    } else if (protocol == GPU_WORDS) {
+        vecs = (bytes + 3) / 4;
+    }
+    struct gpu_geometry geometry;
+    geometry.tile_shift = tile_of(protocol, world, vecs);
+    bool lean = protocol == GPU_ONE_SHOT && world <= LEAN_WORLD_MAX;
+    geometry.threads = (lean ? 1 : world) << geometry.tile_shift;
+    uint64_t tiles = (vecs + (1u << geometry.tile_shift) - 1) >> geometry.tile_shift;
+    geometry.blocks = power_above(tiles, BLOCKS_MOST);
+    if (protocol == GPU_TWO_SHOT && world > 4 && geometry.tile_shift == 6 && tiles <= BLOCKS_MOST) {
+        geometry.blocks = power_above(tiles, BLOCKS_MOST / 2); /* two tiles a block were better than twice the blocks */
+    }
+    unsigned resident = terms->threads_max / geometry.threads;
+    unsigned most = blocks_max != 0 && blocks_max < resident ? blocks_max : resident;
+    most = most > 0 ? power_below(most) : 1;
+    geometry.blocks = geometry.blocks < most ? geometry.blocks : most;
+    return geometry;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "device/gpu/arena.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+/* -- VMM memory -------------------------------------------------------------------------------------- */
+
+static struct driver_memory_properties vmm_properties(const struct device *device)
+{
+    struct driver_memory_properties properties;
+    memset(&properties, 0, sizeof(properties));
+    properties.type = 1; /* pinned: the only one */
+    properties.handle_types = DRIVER_HANDLE_FD;
+    properties.location = (struct driver_location){1, (int)device->handle};
+    return properties;
+}
+
+/* Maps the memory at a fresh address, accessible to this device. */
+static tutti_status vmm_map(const struct device *device, driver_memory memory, size_t bytes, driver_address *address)
+{
+    const struct driver *driver = device->driver;
+    driver_address found = 0;
+    tutti_status status = DRIVER(driver, address_reserve, &found, bytes, 0, 0, 0);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    status = DRIVER(driver, memory_map, found, bytes, 0, memory, 0);
+    if (status != TUTTI_OK) {
+        goto free_address;
+    }
+    struct driver_access access = {{1, (int)device->handle}, 3};
+    status = DRIVER(driver, memory_access, found, bytes, &access, 1);
+    if (status != TUTTI_OK) {
+        goto unmap;
+    }
+    *address = found;
+    return TUTTI_OK;
+unmap:
+    (void)driver->memory_unmap(found, bytes);
+free_address:
+    (void)driver->address_free(found, bytes);
+    return status;
+}
+
+static tutti_status vmm_create(const struct device *device, size_t bytes, struct arena *arena)
+{
+    const struct driver *driver = device->driver;
+    struct driver_memory_properties properties = vmm_properties(device);
+    size_t granularity = 0;
+    tutti_status status = DRIVER(driver, memory_granularity, &granularity, &properties, 0);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    size_t rounded = granularity > 0 ? (bytes + granularity - 1) / granularity * granularity : bytes;
+    driver_memory memory = 0;
+    driver_address address = 0;
+    status = DRIVER(driver, memory_create, &memory, rounded, &properties, 0);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    status = vmm_map(device, memory, rounded, &address);
+    (void)driver->memory_release(memory); /* the mapping keeps it */
+    if (status == TUTTI_OK) {
+        *arena = (struct arena){ARENA_VMM, address, rounded, ARENA_OWN};
+    }
+    return status;
+}
+
+static tutti_status vmm_export(const struct device *device, const struct arena *arena, int *fd)
+{
+    const struct driver *driver = device->driver;
+    driver_memory memory = 0;
+    tutti_status status = DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)arena->address);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    int made = -1;
+    status = DRIVER(driver, memory_export, &made, memory, DRIVER_HANDLE_FD, 0);
+    (void)driver->memory_release(memory);
+    if (status == TUTTI_OK) {
+        *fd = made;
+    }
+    return status;
+}
+
+static tutti_status vmm_import(const struct device *device, const struct arena_ticket *ticket, bool same_process,
+                               int fd, struct arena *arena)
+{
+    const struct driver *driver = device->driver;
+    driver_memory memory = 0;
+    driver_address address = 0;
+    tutti_status status = same_process ? DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)ticket->address)
+                                       : DRIVER(driver, memory_import, &memory, (void *)(intptr_t)fd, DRIVER_HANDLE_FD);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    status = vmm_map(device, memory, ticket->bytes, &address);
+    (void)driver->memory_release(memory);
+    if (status == TUTTI_OK) {
+        *arena = (struct arena){ARENA_VMM, address, ticket->bytes, ARENA_IMPORTED};
+    }
+    return status;
+}
+
+static void vmm_release(const struct device *device, const struct arena *arena)
+{
+    (void)device->driver->memory_unmap(arena->address, arena->bytes);
+    (void)device->driver->address_free(arena->address, arena->bytes);
+}
+
+/* -- plain allocations ------------------------------------------------------------------------------- */
+
+static tutti_status plain_create(const struct device *device, size_t bytes, struct arena *arena)
+{
+    const struct driver *driver = device->driver;
+    driver_address address = 0;
+    /* On AMD ordinary memory is cached per device: peers' stores would not be seen by a kernel that polls. */
+    tutti_status status = driver->alloc_with_flags != NULL
+                              ? DRIVER(driver, alloc_with_flags, &address, bytes, driver->vendor->uncached_flag)
+                              : DRIVER(driver, alloc, &address, bytes);
+    if (status == TUTTI_OK) {
+        *arena = (struct arena){ARENA_PLAIN, address, bytes, ARENA_OWN};
+    }
+    return status;
+}
+
+static tutti_status plain_import(const struct device *device, const struct arena_ticket *ticket, bool same_process,
+                                 struct arena *arena)
+{
+    const struct driver *driver = device->driver;
+    driver_address address = ticket->address;
+    tutti_status status = TUTTI_OK;
+    if (!same_process) {
+        status = DRIVER(driver, ipc_open, &address, ticket->ipc, DRIVER_IPC_LAZY_PEER_ACCESS);
+    } else if (ticket->ordinal != device->ordinal && driver->peer_enable != NULL) {
+        driver_result result = driver->peer_enable(ticket->ordinal, 0);
+        if (result != DRIVER_PEER_ACCESS_ALREADY_ENABLED) {
+            status = driver_check(driver, offsetof(struct driver, peer_enable), result);
+        }
+    } else if (ticket->ordinal != device->ordinal) {
+        status = error_set(TUTTI_ERR_UNSUPPORTED,
+                           "ranks of one process on different devices need VMM memory, which %s does not have or "
+                           "TUTTI_GPU_ARENA forbids: use one process per device",
+                           device->name);
+    }
+    if (status == TUTTI_OK) {
+        *arena = (struct arena){ARENA_PLAIN, address, ticket->bytes, same_process ? ARENA_BORROWED : ARENA_IMPORTED};
+    }
+    return status;
+}
+
+static void plain_release(const struct device *device, const struct arena *arena)
+{
+    if (arena->origin == ARENA_OWN) {
+        (void)device->driver->free(arena->address);
+    } else if (arena->origin == ARENA_IMPORTED) {
+        (void)device->driver->ipc_close(arena->address);
+    }
+}
+
+/* -- either ------------------------------------------------------------------------------------------- */
+
+tutti_status arena_create(const struct device *device, size_t bytes, struct arena *arena)
+{
+    const char *wish = settings_text(SETTING_GPU_ARENA);
+    bool can_vmm = device->driver->memory_create != NULL && device->has_vmm && device->has_fd_export;
+    if (strcmp(wish, "vmm") == 0 && !can_vmm) {
+        return error_set(TUTTI_ERR_UNSUPPORTED,
+                         "TUTTI_GPU_ARENA=vmm, but %s has no memory that can be shared through file descriptors",
+                         device->name);
+    }
+    if (strcmp(wish, "ipc") == 0 || !can_vmm) {
+        return plain_create(device, bytes, arena);
+    }
+    tutti_status status = vmm_create(device, bytes, arena);
+    if (status != TUTTI_OK && strcmp(wish, "auto") == 0) {
+        status = plain_create(device, bytes, arena); /* some containers forbid the former */
+    }
+    return status;
+}
+
+tutti_status arena_fill(const struct device *device, const struct arena *arena, size_t offset, size_t bytes,
+                        uint32_t word)
+{
+    const struct driver *driver = device->driver;
+    driver_stream stream = NULL;
+    tutti_status status = DRIVER(driver, stream_create, &stream, DRIVER_STREAM_NON_BLOCKING);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    status = DRIVER(driver, fill_words, arena->address + offset, word, bytes / sizeof(word), stream);
+    if (status == TUTTI_OK) {
+        status = DRIVER(driver, stream_synchronize, stream);
+    }
+    (void)driver->stream_destroy(stream);
+    return status;
+}
+
+tutti_status arena_export(const struct device *device, const struct arena *arena, struct arena_ticket *ticket, int *fd)
+{
+    struct arena_ticket made;
+    int made_fd = -1;
+    memset(&made, 0, sizeof(made));
+    made.kind = (uint32_t)arena->kind;
+    made.ordinal = device->ordinal;
+    made.address = arena->address;
+    made.bytes = arena->bytes;
+    tutti_status status = process_cookie(made.process);
+    if (status == TUTTI_OK && arena->kind == ARENA_VMM) {
+        status = vmm_export(device, arena, &made_fd);
+    } else if (status == TUTTI_OK) {
+        status = DRIVER(device->driver, ipc_get, &made.ipc, arena->address);
+    }
+    if (status == TUTTI_OK) {
+        *ticket = made;
+        *fd = made_fd;
+    }
+    return status;
+}
+
+tutti_status arena_import(const struct device *device, const struct arena_ticket *ticket, int fd, struct arena *arena)
+{
+    uint8_t process[PROCESS_COOKIE_BYTES];
+    tutti_status status = process_cookie(process);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    bool same_process = memcmp(process, ticket->process, sizeof(process)) == 0;
+    if (ticket->kind == ARENA_VMM && (same_process || fd >= 0)) {
+        return vmm_import(device, ticket, same_process, fd, arena);
+    }
+    if (ticket->kind == ARENA_PLAIN) {
+        return plain_import(device, ticket, same_process, arena);
+    }
+    return error_set(TUTTI_ERR_SYSTEM, "the description of its device memory arrived without the memory");
+}
+
+void arena_release(const struct device *device, struct arena *arena)
+{
+    if (arena->kind == ARENA_VMM) {
+        vmm_release(device, arena);
+    } else if (arena->kind == ARENA_PLAIN) {
+        plain_release(device, arena);
+    }
+    memset(arena, 0, sizeof(*arena));
+}

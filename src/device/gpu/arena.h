@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * arena.h - device memory that all ranks of a communicator map: how it is made, named to the peers, mapped by them.
+ *
+ *     kind          made by                           crosses processes as    within a process
+ *     ARENA_VMM     cuMemCreate with an fd handle     file descriptor         the same handle, mapped once more
+ *     ARENA_PLAIN   cuMemAlloc, uncached hipMalloc    IPC handle              the address itself
+ *
+ * VMM memory lives as long as anybody maps it. A plain allocation is gone when its maker frees it, so whoever frees
+ * one first makes sure that nobody uses it (quarantine.h).
+ */
+#ifndef TUTTI_DEVICE_GPU_ARENA_H
+#define TUTTI_DEVICE_GPU_ARENA_H
+
+#include "base/process.h"
+#include "device/gpu/gpu_device.h"
+
+enum arena_kind { ARENA_NONE, ARENA_VMM, ARENA_PLAIN };
+
+/* One rank's arena, as this rank sees it. */
+struct arena {
+    enum arena_kind kind;
+    driver_address address;
+    size_t bytes;                                              /* whole pages of the device */
+    enum { ARENA_OWN, ARENA_IMPORTED, ARENA_BORROWED } origin; /* borrowed: another rank's address within the process */
+};
+
+/* What a rank tells its peers of its arena. Goes over wires. */
+struct arena_ticket {
+    uint8_t process[PROCESS_COOKIE_BYTES];
+    uint32_t kind;
+    int32_t ordinal;  /* means something within the process only */
+    uint64_t address; /* likewise */
+    uint64_t bytes;
+    struct driver_ipc_handle ipc;
+};
+
+/* All of them in the device's context (context.h, CONTEXT_MANAGES). */
+
+/* Makes an arena of at least `bytes` on the device, not initialised. DRIVER, UNSUPPORTED. */
+tutti_status arena_create(const struct device *device, size_t bytes, struct arena *arena);
+
+/* Fills `bytes` from `offset` (multiples of 4) with a word, and waits for it. */
+tutti_status arena_fill(const struct device *device, const struct arena *arena, size_t offset, size_t bytes,
+                        uint32_t word);
+
+/* *fd: to be passed to other processes and closed by the caller; -1 if the ticket is enough. */
+tutti_status arena_export(const struct device *device, const struct arena *arena, struct arena_ticket *ticket, int *fd);
+
+/* Maps a peer's arena for this device. `fd` stays the caller's; -1 for ranks of this process. */
+tutti_status arena_import(const struct device *device, const struct arena_ticket *ticket, int fd, struct arena *arena);
+
+/* Unmaps, and frees what is this rank's own. All zero is allowed. */
+void arena_release(const struct device *device, struct arena *arena);
+
+#endif

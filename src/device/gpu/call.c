@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * call.c - one collective: checks that cost no more than a question to the driver, then its launches, all on the caller's
+ * stream and on nothing else. Captured or not makes no difference to what is launched.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "collective/choice.h"
+#include "collective/signature.h"
+#include "device/gpu/context.h"
+#include "device/gpu/group.h"
+#include "device/gpu/memory_class.h"
+
+/* -- checking --------------------------------------------------------------------------------------- */
+
+static const char *call_name(const struct operation *operation)
+{
+    static const char *const names[TUTTI_COLLECTIVE_COUNT] = {
+        [TUTTI_ALL_REDUCE] = "tutti_all_reduce", [TUTTI_REDUCE_SCATTER] = "tutti_reduce_scatter",
+        [TUTTI_ALL_GATHER] = "tutti_all_gather", [TUTTI_BROADCAST] = "tutti_broadcast",
+        [TUTTI_ALL_TO_ALL] = "tutti_all_to_all", [TUTTI_BARRIER] = "tutti_barrier"};
+    return operation->row_bytes != 0 ? "tutti_all_gather_rows" : names[operation->kind];
+}
+
+static size_t src_bytes(const struct operation *operation, size_t world)
+{
+    bool block_a_peer = operation->kind == TUTTI_REDUCE_SCATTER || operation->kind == TUTTI_ALL_TO_ALL;
+    return operation->count * choice_unit_bytes(operation) * (block_a_peer ? world : 1);
+}
+
+static size_t dst_bytes(const struct operation *operation, size_t world)
+{
+    if (operation->row_bytes != 0) {
+        size_t rows = operation->count / operation->row_bytes;
+        return (rows - 1) * operation->dst_stride_bytes + operation->row_bytes * world;
+    }
+    bool block_a_peer = operation->kind == TUTTI_ALL_GATHER || operation->kind == TUTTI_ALL_TO_ALL;
+    return operation->count * choice_unit_bytes(operation) * (block_a_peer ? world : 1);
+}
+
+static tutti_status check_memory(const struct group *group, const struct operation *operation)
+{
+    if (operation->count == 0) {
+        return TUTTI_OK;
+    }
+    const char *name = call_name(operation);
+    size_t world = (size_t)group->options.world;
+    bool broadcast = operation->kind == TUTTI_BROADCAST;
+    tutti_status status =
+        memory_check(group->device, name, broadcast ? "buffer" : "src", operation->src, src_bytes(operation, world));
+    if (status == TUTTI_OK && !broadcast) {
+        status = memory_check(group->device, name, "dst", operation->dst, dst_bytes(operation, world));
+    }
+    return status;
+}
+
+static tutti_status check_stream(const struct group *group, const struct operation *operation, const tutti_call *call)
+{
+    if (call->stream != NULL || !group->shares_context) {
+        return TUTTI_OK;
+    }
+    return error_set(
+        TUTTI_ERR_ARGUMENT,
+        "%s on the NULL stream: another rank of this process works on the same device and has the same "
+        "NULL stream, where its part would wait behind this one for ever: pass a stream of its own for each "
+        "rank",
+        call_name(operation));
+}
+
+/* -- launching -------------------------------------------------------------------------------------- */
+
+static driver_function function_for(const struct group *group, const struct operation *operation,
+                                    enum gpu_protocol protocol)
+{
+    const struct kernels *kernels = &group->kernels;
+    switch (protocol) {
+    case GPU_ONE_SHOT:
+        return kernels->one_shot[operation->dtype];
+    case GPU_TWO_SHOT:
+        return kernels->two_shot[operation->dtype];
+    case GPU_REDUCE_SCATTER:
+        return kernels->reduce_scatter[operation->dtype];
+    case GPU_WORDS:
+        return kernels->words;
+    case GPU_LOCAL:
+    case GPU_COPIES:
+    case GPU_PROTOCOL_COUNT:
+        break;
+    }
+    return kernels->copies;
+}
+
+/* What does not change between the launches of a call. */
+static void arguments_fill(const struct group *group, const struct operation *operation, uint32_t lane, bool eager,
+                           struct kernel_arguments *arguments)
+{
+    uint64_t trial_ns = atomic_load_explicit(&group->trial_timeout_ns, memory_order_relaxed);
+    size_t block_bytes = operation->count * choice_unit_bytes(operation);
+    memset(arguments, 0, sizeof(*arguments));
+    for (int rank = 0; rank < group->options.world; rank++) {
+        arguments->lanes[rank] = group->arenas[rank].address + lane * group->lane_bytes;
+    }
+    arguments->half_bytes = group->terms.half_bytes;
+    arguments->rank = (uint32_t)group->options.rank;
+    arguments->world = (uint32_t)group->options.world;
+    arguments->op = (uint32_t)operation->op;
+    arguments->kind = (uint32_t)operation->kind;
+    arguments->flags = (group->programmatic ? KERNEL_PROGRAMMATIC : 0u) | (eager ? KERNEL_EAGER : 0u);
+    arguments->root = (uint32_t)operation->root;
+    arguments->lane = lane;
+    arguments->signature = signature_pack(operation);
+    arguments->timeout_ns = trial_ns != 0 ? trial_ns : (uint64_t)group->options.timeout_ms * 1000000u;
+    arguments->note = group->note;
+    arguments->src_stride = block_bytes;
+    arguments->dst_stride = block_bytes;
+    arguments->row_bytes = operation->row_bytes;
+    arguments->row_stride = operation->dst_stride_bytes;
+}
+
+static tutti_status launch(const struct group *group, driver_function function, struct gpu_geometry geometry,
+                           struct kernel_arguments *arguments, driver_stream stream)
+{
+    const struct driver *driver = group->device->driver;
+    void *parameters[] = {arguments};
+    arguments->tile_shift = geometry.tile_shift;
+    if (!group->programmatic) {
+        return DRIVER(driver, launch, function, geometry.blocks, 1, 1, geometry.threads, 1, 1, 0, stream, parameters,
+                      NULL);
+    }
+    struct driver_launch_attribute attribute = {.id = DRIVER_LAUNCH_PROGRAMMATIC, .value = {.value = 1}};
+    struct driver_launch configuration = {.grid = {geometry.blocks, 1, 1},
+                                          .block = {geometry.threads, 1, 1},
+                                          .stream = stream,
+                                          .attributes = &attribute,
+                                          .attribute_count = 1};
+    return DRIVER(driver, launch_with, &configuration, function, parameters, NULL);
+}
+
+/* The launches of one call, one after another. *launched: how many were made. */
+static tutti_status launch_all(const struct group *group, const struct operation *operation, const tutti_call *call,
+                               const struct gpu_choice *choice, bool eager, uint64_t *launched)
+{
+    struct kernel_arguments arguments;
+    arguments_fill(group, operation, call->lane, eager, &arguments);
+    driver_function function = function_for(group, operation, choice->protocol);
+    size_t unit_bytes = choice_unit_bytes(operation);
+    tutti_status status = TUTTI_OK;
+    for (uint64_t index = 0; index < choice->launches && status == TUTTI_OK; index++) {
+        size_t first = (size_t)index * choice->launch_units;
+        size_t left = operation->count - first;
+        size_t units = left < choice->launch_units ? left : choice->launch_units;
+        arguments.units = units;
+        arguments.src = (uint64_t)(uintptr_t)operation->src + first * unit_bytes;
+        arguments.dst = (uint64_t)(uintptr_t)operation->dst + (operation->row_bytes != 0 ? 0 : first * unit_bytes);
+        arguments.row_first = operation->row_bytes != 0 ? first : 0;
+        struct gpu_geometry geometry =
+            gpu_choice_geometry(choice->protocol, &group->terms, units * unit_bytes, call->max_blocks);
+        status = launch(group, function, geometry, &arguments, call->stream);
+        *launched += status == TUTTI_OK;
+    }
+    return status;
+}
+
+/* A world of one rank copies bytes; the copying kernel does that with rows, too. */
+static struct operation as_copy(const struct operation *operation)
+{
+    struct operation copy = *operation;
+    if (operation->kind != TUTTI_ALL_GATHER) {
+        copy.kind = TUTTI_ALL_GATHER;
+        copy.count = operation->count * choice_unit_bytes(operation);
+    }
+    return copy;
+}
+
+/* -- one call ---------------------------------------------------------------------------------------- */
+
+static void call_count(struct group *group, const struct operation *operation, enum gpu_protocol protocol,
+                       bool recording)
+{
+    struct group_counts *counts = &group->counts;
+    if (recording) {
+        atomic_fetch_add_explicit(&counts->captured, 1, memory_order_relaxed);
+        return;
+    }
+    atomic_fetch_add_explicit(&counts->calls[operation->kind], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counts->protocols[protocol], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counts->bytes, operation->count * choice_unit_bytes(operation), memory_order_relaxed);
+}
+
+/* Part of the call has been enqueued and the rest cannot be: the peers wait for it in vain. */
+static void call_torn(const struct group *group, const struct operation *operation, tutti_status status)
+{
+    struct failure failure = {.status = status, .reporter = group->options.rank, .culprit = group->options.rank};
+    (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d could enqueue only a part of %s: %.150s",
+                   group->options.rank, signature_kind_name(operation->kind), tutti_last_error());
+    group->options.fail(group->options.user, &failure);
+}
+
+static tutti_status call_refused(const struct group *group, const struct operation *operation, const tutti_call *call,
+                                 tutti_status status)
+{
+    if (status == TUTTI_ERR_CAPTURE) {
+        return error_set(status, "%s on stream %p: %.300s", call_name(operation), call->stream, tutti_last_error());
+    }
+    return error_set(
+        status,
+        "%s on stream %p, for %s device %d: %.200s (does the stream belong to the communicator's device and "
+        "to its primary context?)",
+        call_name(operation), call->stream, group->device->driver->vendor->label, group->device->ordinal,
+        tutti_last_error());
+}
+
+static tutti_status call_enqueue(struct group *group, const struct operation *operation, const tutti_call *call,
+                                 const struct gpu_choice *choice)
+{
+    const struct driver *driver = group->device->driver;
+    struct stream_state state;
+    tutti_status status = recording_look(driver, call->stream, &state);
+    if (status == TUTTI_OK && state.recording) {
+        status = recording_begin(group, call->lane, call->stream, &state);
+    }
+    if (status != TUTTI_OK) {
+        return call_refused(group, operation, call, status);
+    }
+    uint64_t launched = 0;
+    status = launch_all(group, operation, call, choice, !state.recording, &launched);
+    if (!state.recording) {
+        group->launched[call->lane] += launched;
+    }
+    if (status != TUTTI_OK) {
+        status = call_refused(group, operation, call, status);
+    }
+    if (status != TUTTI_OK && launched > 0 && !state.recording) {
+        call_torn(group, operation, status);
+    }
+    if (status == TUTTI_OK && state.recording) {
+        status = recording_end(group, call->lane, call->stream);
+    }
+    if (status == TUTTI_OK) {
+        call_count(group, operation, choice->protocol, state.recording);
+    }
+    return status;
+}
+
+tutti_status gpu_group_call(struct group *group, const struct operation *operation, const tutti_call *call,
+                            bool can_block)
+{
+    (void)can_block; /* nothing here blocks */
+    struct gpu_choice choice;
+    struct operation copy;
+    gpu_choice_make(&choice, operation, &group->terms);
+    if (choice.launches == 0 || (group->options.world == 1 && operation->kind == TUTTI_BARRIER)) {
+        return TUTTI_OK;
+    }
+    struct context_scope scope;
+    tutti_status status = check_stream(group, operation, call);
+    if (status == TUTTI_OK) {
+        status = context_enter(group->device, CONTEXT_ENQUEUES, &scope);
+    }
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    status = check_memory(group, operation);
+    if (status == TUTTI_OK && group->options.world == 1) {
+        copy = as_copy(operation);
+        operation = &copy;
+        gpu_choice_make(&choice, operation, &group->terms);
+    }
+    if (status == TUTTI_OK) {
+        status = call_enqueue(group, operation, call, &choice);
+    }
+    context_leave(&scope);
+    if (status == TUTTI_OK) {
+        group->options.call_completed(group->options.user); /* as far as the host can tell */
+    }
+    return status;
+}
+
+tutti_status call_trial(struct group *group)
+{
+    const struct operation barrier = {.kind = TUTTI_BARRIER};
+    const tutti_call call = {.struct_bytes = sizeof(call), .stream = group->stream};
+    struct gpu_choice choice;
+    uint64_t launched = 0;
+    gpu_choice_make(&choice, &barrier, &group->terms);
+    tutti_status status = launch_all(group, &barrier, &call, &choice, true, &launched);
+    group->launched[0] += launched;
+    return status;
+}

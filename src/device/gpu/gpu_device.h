@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gpu_device.h - one device of a vendor's driver, as the GPU backends hold it: opened once per process however many
+ * communicators use it, with its primary context retained and the kernels loaded.
+ */
+#ifndef TUTTI_DEVICE_GPU_GPU_DEVICE_H
+#define TUTTI_DEVICE_GPU_GPU_DEVICE_H
+
+#include "device/device.h"
+#include "device/gpu/driver.h"
+#include "device/gpu/module.h"
+
+#define GPU_UUID_TEXT_BYTES 48
+
+struct device {
+    /* Constant while it is open. */
+    const struct driver *driver;
+    int ordinal;
+    driver_device handle;
+    driver_context context; /* CUDA */
+    char name[64];
+    struct driver_uuid uuid;
+    char uuid_text[GPU_UUID_TEXT_BYTES]; /* "GPU-4ab0..." */
+    int multiprocessors, capability;     /* 90 for 9.0 */
+    bool has_vmm, has_fd_export, reads_any_memory;
+    struct module_set modules;
+    /* Private to device.c, under its lock. */
+    unsigned references;
+    unsigned threads_promised; /* to groups: what may be resident at the same time */
+    struct device *next;
+};
+
+/* Another reference to an open device; given back with device_close. */
+void gpu_device_retain(struct device *device);
+void gpu_device_close(struct device *device);
+
+/* Sets aside threads for grids that wait for peers, and so must be resident whatever else of this process is: at most
+ * `wanted`, and at most half of what is left of `most`, so that there is always something left for one more communicator. A
+ * power of two times `wanted`; 0 if nothing is left. Given back with gpu_device_threads_return. */
+unsigned gpu_device_threads_take(struct device *device, unsigned most, unsigned wanted);
+void gpu_device_threads_return(struct device *device, unsigned threads);
+
+void gpu_uuid_print(const struct driver_uuid *uuid, char text[GPU_UUID_TEXT_BYTES]);
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * group.h - the GPU backends' side of one communicator.
+ *
+ *   group.c       making it, telling the peers, mapping theirs, the trial    note.c        failures: to and from the device
+ *   call.c        one collective: checks, launches                           quarantine.c  leaving, and what outlives that
+ *   recording.c   calls that become part of a graph
+ */
+#ifndef TUTTI_DEVICE_GPU_GROUP_H
+#define TUTTI_DEVICE_GPU_GROUP_H
+
+#include <stdatomic.h>
+
+#include "collective/choice_gpu.h"
+#include "device/device.h"
+#include "device/gpu/arena.h"
+#include "device/gpu/gpu_device.h"
+#include "kernels/arguments.h"
+
+struct segment;
+
+#define DTYPE_COUNT 3
+#define RECORDINGS_KEPT 8
+
+/* The functions for this group's world; those that are not needed in it are NULL. */
+struct kernels {
+    driver_function one_shot[DTYPE_COUNT], two_shot[DTYPE_COUNT], reduce_scatter[DTYPE_COUNT];
+    driver_function copies, words;
+};
+
+/* A page of host memory that the device can write: the failure note, and room for counters on their way to the host. */
+struct note_page {
+    struct failure_note note;
+    uint64_t counters[TUTTI_LANES_MAX];
+};
+
+/* A graph under construction that holds calls of this group. */
+struct recording {
+    uint64_t id; /* the driver's, never reused; 0: none */
+    driver_node last[TUTTI_LANES_MAX];
+};
+
+/* In the backend's part of a rank's segment. */
+struct gpu_shared {
+    _Atomic uint64_t closed_by; /* bit r: rank r will not touch this rank's arena any more */
+};
+
+struct group_counts {
+    _Atomic uint64_t calls[TUTTI_COLLECTIVE_COUNT];
+    _Atomic uint64_t protocols[GPU_PROTOCOL_COUNT];
+    _Atomic uint64_t bytes, captured;
+};
+
+struct group {
+    struct group_options options;
+    struct device *device; /* a reference of its own: it may outlive the communicator */
+    struct kernels kernels;
+    struct gpu_terms terms;
+    size_t lane_bytes;
+    unsigned threads_taken; /* from the device (gpu_device_threads_take) */
+    bool programmatic;
+    bool shares_context;  /* another rank of this process works on the same device */
+    driver_stream stream; /* for the trial, and for looking at counters */
+    struct note_page *page;
+    driver_address note;                   /* page->note as the device sees it */
+    struct arena arenas[KERNEL_WORLD_MAX]; /* [rank], as mapped here; own at [rank] */
+    struct driver_uuid uuids[KERNEL_WORLD_MAX];
+    struct segment *segments[KERNEL_WORLD_MAX]; /* references of its own */
+    struct gpu_shared *shared[KERNEL_WORLD_MAX];
+
+    /* The thread that uses the communicator. */
+    uint64_t launched[TUTTI_LANES_MAX]; /* eager ones */
+    struct recording recordings[RECORDINGS_KEPT];
+    unsigned recording_next;
+    _Atomic uint64_t trial_timeout_ns; /* nonzero during the trial */
+
+    struct group_counts counts;
+    _Atomic uint32_t graphs;   /* that hold calls of this group and are not destroyed */
+    _Atomic uint32_t reported; /* the failure note has been passed on */
+    uint64_t written_off;      /* bit r: the process of rank r is gone, and cannot touch anything */
+    struct group *next;        /* quarantine.c */
+};
+
+/* -- group.c -- */
+size_t gpu_group_shared_bytes(int world, int lanes, size_t message_bytes_max);
+tutti_status gpu_group_create(const struct group_options *options, struct group **out);
+tutti_status gpu_group_export(struct group *group, struct memory_export *mine);
+tutti_status gpu_group_import(struct group *group, int rank, const struct memory_export *theirs);
+tutti_status gpu_group_probe_begin(struct group *group, uint32_t limit_ms);
+tutti_status gpu_group_probe_end(struct group *group);
+void gpu_group_stats(struct group *group, tutti_stats *stats);
+void gpu_group_plan(const struct group *group, const struct operation *operation, tutti_plan_t *plan);
+void gpu_group_memory(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes);
+
+/* Undoes what creation has done so far, also half-way. Nobody uses the group's memory any more, and no kernel of it runs. In
+ * the device's context. Frees the group. */
+void group_dissolve(struct group *group);
+
+/* -- call.c -- */
+tutti_status gpu_group_call(struct group *group, const struct operation *operation, const tutti_call *call,
+                            bool can_block);
+
+/* Launches one barrier on lane 0, on the group's own stream. In the device's context. */
+tutti_status call_trial(struct group *group);
+
+/* -- recording.c; in the device's context -- */
+
+struct stream_state {
+    bool recording;
+    uint64_t id; /* of the capture */
+    driver_graph graph;
+    const driver_node *nodes; /* what the stream's next node will depend on; the driver's storage */
+    size_t node_count;
+};
+
+/* CAPTURE if the stream cannot take work: its capture was invalidated, or another one forbids it. */
+tutti_status recording_look(const struct driver *driver, driver_stream stream, struct stream_state *state);
+
+/* Before the launches of a call on a capturing stream: the graph comes to hold the group's memory, and the stream to depend
+ * on the lane's last call in the same graph, on whatever stream that was. */
+tutti_status recording_begin(struct group *group, uint32_t lane, driver_stream stream,
+                             const struct stream_state *state);
+
+/* After them. */
+tutti_status recording_end(struct group *group, uint32_t lane, driver_stream stream);
+
+/* -- note.c; none of them calls the driver -- */
+void gpu_group_poll(struct group *group);
+void gpu_group_wake(struct group *group);
+
+/* -- quarantine.c -- */
+void gpu_group_destroy(struct group *group);
+
+/* Frees groups that were destroyed and have since lost their last user. */
+void quarantine_sweep(void);
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * quarantine.c - leaving a communicator, and what outlives that.
+ *
+ * Destruction waits for this rank's own eager calls: their count on the host against the counter that they leave in the
+ * arena, so that no stream has to be known or synchronised. Then there may still be
+ *
+ *   - graphs that hold calls of the group. Their kernels have our addresses; until the last of them is gone, everything
+ *     stays mapped, and a replay finds the mark that ends its waits.
+ *   - peers that may write into this rank's arena, after a failure above all. VMM memory lives for them as long as they map
+ *     it; a plain allocation is kept until each of them has said that it is done, or is dead.
+ *
+ * Such groups wait here, in a list of the process that is swept whenever a communicator is made or destroyed. Nothing is ever
+ * waited for.
+ */
+#include <pthread.h>
+#include <time.h>
+
+#include "device/gpu/context.h"
+#include "device/gpu/group.h"
+
+#define PAUSE_NS_FIRST 20000
+#define PAUSE_NS_MOST 1000000
+#define LEAVE_NS                                                                                                       \
+    1000000 /* from a block's last act, which is to count, to the end of its grid: far more than it takes */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct group *quarantined;
+
+/* -- waiting for this rank's own calls ----------------------------------------------------------------- */
+
+/* Fetches the counters of the lanes that have had eager calls. False if the device answers no more. */
+static bool counters_fetch(struct group *group)
+{
+    const struct driver *driver = group->device->driver;
+    const struct arena *own = &group->arenas[group->options.rank];
+    bool answers = true;
+    for (int lane = 0; lane < group->options.lanes && answers; lane++) {
+        driver_address from = own->address + (size_t)lane * group->lane_bytes + offsetof(struct arena_head, eager);
+        answers = driver->copy_to_host(&group->page->counters[lane], from, sizeof(uint64_t), group->stream) == 0;
+    }
+    return answers && driver->stream_synchronize(group->stream) == 0;
+}
+
+static bool calls_complete(const struct group *group)
+{
+    bool complete = true;
+    for (int lane = 0; lane < group->options.lanes; lane++) {
+        uint64_t ended = __atomic_load_n(&group->page->counters[lane], __ATOMIC_RELAXED);
+        complete = complete && ended >= group->launched[lane] * EPOCH_UNITS;
+    }
+    return complete;
+}
+
+static void calls_await(struct group *group)
+{
+    long pause_ns = PAUSE_NS_FIRST;
+    while (counters_fetch(group) && !calls_complete(group)) {
+        const struct timespec pause = {0, pause_ns};
+        gpu_group_poll(group); /* a failure ends the waits of our kernels */
+        (void)nanosleep(&pause, NULL);
+        pause_ns = pause_ns < PAUSE_NS_MOST ? pause_ns * 2 : PAUSE_NS_MOST;
+    }
+    const struct timespec leave = {0, LEAVE_NS};
+    (void)nanosleep(&leave, NULL);
+}
+
+/* -- the list ----------------------------------------------------------------------------------------- */
+
+/* Unmaps the peers' arenas and tells them so. */
+static void peers_close(struct group *group)
+{
+    int own = group->options.rank;
+    for (int rank = 0; rank < group->options.world; rank++) {
+        if (rank != own && group->arenas[rank].kind != ARENA_NONE) {
+            arena_release(group->device, &group->arenas[rank]);
+        }
+        if (rank != own) {
+            (void)atomic_fetch_or(&group->shared[rank]->closed_by, (uint64_t)1 << own);
+        }
+    }
+}
+
+static bool peers_closed(const struct group *group)
+{
+    uint64_t all = ((uint64_t)1 << group->options.world) - 1;
+    uint64_t done = atomic_load(&group->shared[group->options.rank]->closed_by) | group->written_off |
+                    (uint64_t)1 << group->options.rank;
+    return (done & all) == all;
+}
+
+/* Lets go of as much as nobody uses. True if the group is gone. */
+static bool group_let_go(struct group *group)
+{
+    if (atomic_load(&group->graphs) != 0) {
+        return false;
+    }
+    struct context_scope scope;
+    struct device *device = group->device;
+    if (context_enter(device, CONTEXT_MANAGES, &scope) != TUTTI_OK) {
+        return false; /* the context is beyond use; its memory goes with it */
+    }
+    peers_close(group);
+    bool gone = group->arenas[group->options.rank].kind != ARENA_PLAIN || peers_closed(group);
+    if (gone) {
+        group_dissolve(group);
+    }
+    context_leave(&scope);
+    if (gone) {
+        gpu_device_close(device);
+    }
+    return gone;
+}
+
+void quarantine_sweep(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    for (struct group **link = &quarantined; *link != NULL;) {
+        struct group *group = *link;
+        struct group *next = group->next;
+        if (group_let_go(group)) {
+            *link = next;
+        } else {
+            link = &group->next;
+        }
+    }
+    (void)pthread_mutex_unlock(&lock);
+}
+
+void gpu_group_destroy(struct group *group)
+{
+    struct context_scope scope;
+    if (context_enter(group->device, CONTEXT_MANAGES, &scope) == TUTTI_OK) {
+        calls_await(group);
+        context_leave(&scope);
+    }
+    group->written_off = group->options.lost(group->options.user);
+    gpu_group_wake(group); /* replays from now on do not wait for anybody */
+    group->options.segments = NULL;
+    group->options.shared = NULL;
+    (void)pthread_mutex_lock(&lock);
+    group->next = quarantined;
+    quarantined = group;
+    (void)pthread_mutex_unlock(&lock);
+    quarantine_sweep();
+}

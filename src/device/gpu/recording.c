@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * recording.c - calls that become part of a graph.
+ *
+ * A captured kernel holds addresses of the arenas and works whenever the graph runs: nothing is patched later. What must
+ * be seen to is order and life. Order: two calls of a lane must not run at the same time, but a capture knows only the
+ * dependencies that streams and events give it, so calls of one lane on different streams are chained here. Life: a graph
+ * may outlive the communicator, so it holds the group through a user object, whose destructor only counts: the driver
+ * forbids it to call the driver.
+ */
+#include "base/error.h"
+#include "device/gpu/group.h"
+
+tutti_status recording_look(const struct driver *driver, driver_stream stream, struct stream_state *state)
+{
+    int status_of = DRIVER_CAPTURE_NONE;
+    *state = (struct stream_state){0};
+    const void *edges = NULL;
+    tutti_status status = driver->capture_info3 != NULL
+                              ? DRIVER(driver, capture_info3, stream, &status_of, &state->id, &state->graph,
+                                       &state->nodes, &edges, &state->node_count)
+                              : DRIVER(driver, capture_info2, stream, &status_of, &state->id, &state->graph,
+                                       &state->nodes, &state->node_count);
+    if (status == TUTTI_OK && status_of == DRIVER_CAPTURE_INVALIDATED) {
+        return error_set(TUTTI_ERR_CAPTURE,
+                         "the capture of stream %p has been invalidated by something before this call", stream);
+    }
+    state->recording = status_of == DRIVER_CAPTURE_ACTIVE;
+    return status;
+}
+
+/* On a thread of the driver's, when the last graph of a capture is gone, with all that was instantiated from it. */
+static void graph_gone(void *group)
+{
+    (void)atomic_fetch_sub(&((struct group *)group)->graphs, 1);
+}
+
+static tutti_status graph_hold(struct group *group, driver_graph graph)
+{
+    const struct driver *driver = group->device->driver;
+    driver_object object = NULL;
+    (void)atomic_fetch_add(&group->graphs, 1);
+    tutti_status status = DRIVER(driver, object_create, &object, group, graph_gone, 1, DRIVER_USER_OBJECT_NO_SYNC);
+    if (status != TUTTI_OK) {
+        (void)atomic_fetch_sub(&group->graphs, 1);
+        return status;
+    }
+    status = DRIVER(driver, graph_retain, graph, object, 1, DRIVER_USER_OBJECT_MOVE);
+    if (status != TUTTI_OK) {
+        (void)driver->object_release(object, 1); /* counts down */
+    }
+    return status;
+}
+
+static struct recording *recording_find(struct group *group, uint64_t id)
+{
+    for (int index = 0; index < RECORDINGS_KEPT; index++) {
+        if (group->recordings[index].id == id) {
+            return &group->recordings[index];
+        }
+    }
+    return NULL;
+}
+
+static bool depends_already(const struct stream_state *state, driver_node node)
+{
+    for (size_t index = 0; index < state->node_count; index++) {
+        if (state->nodes[index] == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
+tutti_status recording_begin(struct group *group, uint32_t lane, driver_stream stream, const struct stream_state *state)
+{
+    struct recording *recording = recording_find(group, state->id);
+    if (recording == NULL) {
+        tutti_status status = graph_hold(group, state->graph);
+        if (status != TUTTI_OK) {
+            return status;
+        }
+        /* The oldest one goes: more captures than these at the same time, taking turns on one lane, are nobody's. */
+        recording = &group->recordings[group->recording_next++ % RECORDINGS_KEPT];
+        *recording = (struct recording){.id = state->id};
+    }
+    driver_node last = recording->last[lane];
+    if (last == NULL || depends_already(state, last)) {
+        return TUTTI_OK;
+    }
+    return DRIVER(group->device->driver, capture_depend, stream, &last, 1, DRIVER_ADD_DEPENDENCIES);
+}
+
+tutti_status recording_end(struct group *group, uint32_t lane, driver_stream stream)
+{
+    struct stream_state state;
+    tutti_status status = recording_look(group->device->driver, stream, &state);
+    struct recording *recording = status == TUTTI_OK && state.recording ? recording_find(group, state.id) : NULL;
+    if (recording != NULL && state.node_count == 1) {
+        recording->last[lane] = state.nodes[0];
+    }
+    return status;
+}
