@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* scenario_run.cpp - memory, launches and judgement of one run. */
+#include <algorithm>
+#include <string.h>
+
+#include "simgpu/scenario.h"
+#include "tutti/tutti.h"
+
+namespace simgpu
+{
+
+#define UNTOUCHED 0xa5
+#define LEAN_WORLD 3 /* one_shot up to here has a thread a vector */
+
+struct fill_order {
+    const struct scenario *scenario;
+    uint32_t call;
+    int rank;
+    struct buffers buffers;
+    bool waits;
+};
+
+struct run {
+    const struct scenario &scenario;
+    struct machine &machine;
+    std::vector<unsigned char> memory; /* arenas, notes, buffers */
+    std::vector<uint64_t> arenas;      /* [lane * world + rank] */
+    std::vector<struct failure_note *> notes;
+    std::vector<struct buffers> buffers;  /* [call * world + rank] */
+    std::vector<struct fill_order> fills; /* likewise */
+    std::vector<struct grid *> grids;     /* likewise; nullptr where a rank stays away */
+    std::string trouble;                  /* seen on the way */
+};
+
+/* -- memory ---------------------------------------------------------------------------------------- */
+
+static uint64_t arena_bytes(const struct scenario &scenario)
+{
+    return ARENA_HEAD_BYTES + 2 * scenario.half_bytes;
+}
+
+/* Hands out `bytes`, `shift` off a 16-byte boundary, with room on both sides. */
+static uint64_t take(uint64_t &at, uint64_t bytes, uint32_t shift)
+{
+    uint64_t begin = (at + 32 + 63) / 64 * 64 + shift;
+    at = begin + bytes + 32;
+    return begin;
+}
+
+static void place_buffers(struct run &run, uint64_t &at)
+{
+    const struct scenario &scenario = run.scenario;
+    for (const struct call &call : scenario.calls) {
+        for (uint32_t rank = 0; rank < scenario.world; rank++) {
+            uint64_t src_bytes = call_src_bytes(scenario, call);
+            uint64_t dst_bytes = call_dst_bytes(scenario, call);
+            uint64_t room = std::max(dst_bytes, call.in_place[rank] ? src_bytes : 0);
+            uint64_t first = take(at, room, call.dst_shift[rank]);
+            uint64_t dst = first, src = first;
+            if (!call.in_place[rank]) {
+                src = take(at, src_bytes, call.src_shift[rank]);
+            } else if (call.kind == TUTTI_ALL_GATHER) {
+                src = dst + rank * call.units;
+            } else if (call.kind == TUTTI_REDUCE_SCATTER) {
+                dst = src + rank * dst_bytes;
+            }
+            run.buffers.push_back({reinterpret_cast<unsigned char *>(src), reinterpret_cast<unsigned char *>(dst),
+                                   src_bytes, dst_bytes, reinterpret_cast<unsigned char *>(first),
+                                   reinterpret_cast<unsigned char *>(first + room)});
+        }
+    }
+}
+
+/* Twice: to learn how much there is, then to place it. Offsets become addresses. */
+static void place(struct run &run)
+{
+    const struct scenario &scenario = run.scenario;
+    uint64_t base = 0;
+    for (int turn = 0; turn < 2; turn++) {
+        uint64_t at = base;
+        run.arenas.clear();
+        run.buffers.clear();
+        run.notes.clear();
+        for (uint32_t arena = 0; arena < scenario.lanes * scenario.world; arena++) {
+            run.arenas.push_back(take(at, arena_bytes(scenario), 0));
+        }
+        for (uint32_t rank = 0; rank < scenario.world; rank++) {
+            run.notes.push_back(reinterpret_cast<struct failure_note *>(take(at, sizeof(struct failure_note), 0)));
+        }
+        place_buffers(run, at);
+        if (turn == 0) {
+            run.memory.assign(at + 64, UNTOUCHED);
+            base = reinterpret_cast<uint64_t>(run.memory.data());
+        }
+    }
+    for (size_t arena = 0; arena < run.arenas.size(); arena++) {
+        void *memory = reinterpret_cast<void *>(run.arenas[arena]);
+        memset(memory, 0, ARENA_HEAD_BYTES);
+        memset(static_cast<char *>(memory) + ARENA_HEAD_BYTES, 0xff, 2 * scenario.half_bytes);
+        memory_add_region(run.machine, memory, arena_bytes(scenario), (int)(arena % scenario.world));
+    }
+    for (uint32_t rank = 0; rank < scenario.world; rank++) {
+        memset(run.notes[rank], 0, sizeof(struct failure_note));
+    }
+}
+
+/* -- launches -------------------------------------------------------------------------------------- */
+
+/* A user's kernel that makes the input of a call. */
+static void fill_kernel(const struct kernel_arguments &arguments)
+{
+    const struct fill_order &order = *reinterpret_cast<const struct fill_order *>(arguments.src);
+    if (order.waits) {
+        port_wait_for_predecessor();
+    }
+    if (arguments.rank % 2 == 0) {
+        port_let_successor_in();
+    }
+    port_clock_ns(); /* a point at which others may run */
+    call_fill(*order.scenario, order.call, order.rank, order.buffers);
+    port_clock_ns();
+}
+
+/* The host, which ends everything. */
+static void abort_kernel(const struct kernel_arguments &arguments)
+{
+    for (uint32_t turn = 0; turn < arguments.units; turn++) {
+        port_clock_ns();
+    }
+    for (uint32_t rank = 0; rank < arguments.world; rank++) {
+        struct arena_head *head = reinterpret_cast<struct arena_head *>(arguments.lanes[rank]);
+        port_store_system(&head->abort, 1);
+    }
+}
+
+static kernel_body find_kernel(const struct call &call, uint32_t world)
+{
+    static const char *const types[] = {"f32", "f16", "bf16"};
+    if (call.kernel_stem == nullptr) {
+        return kernel_find(call.words ? "tutti_words" : "tutti_copies");
+    }
+    std::string name = std::string(call.kernel_stem) + "_" + types[call.dtype] + "_" + std::to_string(world);
+    return kernel_find(name.c_str());
+}
+
+static struct kernel_arguments make_arguments(struct run &run, uint32_t number, int rank)
+{
+    const struct scenario &scenario = run.scenario;
+    const struct call &call = scenario.calls[number];
+    const struct buffers &buffers = run.buffers[number * scenario.world + (uint32_t)rank];
+    struct kernel_arguments arguments = {};
+    for (uint32_t peer = 0; peer < scenario.world; peer++) {
+        arguments.lanes[peer] = run.arenas[call.lane * scenario.world + peer];
+    }
+    uint32_t width = call.kernel_stem == nullptr ? 1 : call.dtype == TUTTI_F32 ? 4 : 2;
+    arguments.src = reinterpret_cast<uint64_t>(buffers.src);
+    arguments.dst = reinterpret_cast<uint64_t>(buffers.dst);
+    arguments.units = call.units;
+    arguments.half_bytes = scenario.half_bytes;
+    arguments.rank = (uint32_t)rank;
+    arguments.world = scenario.world;
+    arguments.tile_shift = call.tile_shift;
+    arguments.op = call.op;
+    arguments.kind = call.kind;
+    arguments.flags = scenario.programmatic ? KERNEL_PROGRAMMATIC : 0;
+    arguments.root = call.root;
+    arguments.lane = call.lane;
+    arguments.signature = 0x51600000u + number;
+    arguments.timeout_ns = scenario.timeout_ns;
+    arguments.note = reinterpret_cast<uint64_t>(run.notes[(uint32_t)rank]);
+    arguments.src_stride = call.units * width;
+    arguments.dst_stride = call.units;
+    arguments.row_bytes = call.row_bytes;
+    arguments.row_stride = call.row_stride;
+    return arguments;
+}
+
+/* The user's kernel, then ours. */
+static void launch_call(struct run &run, struct stream &stream, uint32_t number)
+{
+    const struct scenario &scenario = run.scenario;
+    const struct call &call = scenario.calls[number];
+    struct fill_order &order = run.fills[number * scenario.world + (uint32_t)stream.rank];
+    if (call.produced || scenario.foreign) {
+        struct kernel_arguments arguments = {};
+        arguments.src = reinterpret_cast<uint64_t>(&order);
+        arguments.rank = (uint32_t)scenario.seed + number;
+        stream_launch(run.machine, stream, fill_kernel, arguments, 1, 1, scenario.programmatic);
+    } else {
+        call_fill(scenario, number, stream.rank, order.buffers);
+    }
+    struct kernel_arguments arguments = make_arguments(run, number, stream.rank);
+    bool lean = call.kernel_stem != nullptr && call.kernel_stem[6] == 'o' && scenario.world <= LEAN_WORLD;
+    uint32_t threads = (lean ? 1 : scenario.world) << call.tile_shift;
+    run.grids[number * scenario.world + (uint32_t)stream.rank] = stream_launch(
+        run.machine, stream, find_kernel(call, scenario.world), arguments, call.blocks, threads, scenario.programmatic);
+}
+
+static void launch_all(struct run &run)
+{
+    const struct scenario &scenario = run.scenario;
+    run.grids.assign(run.buffers.size(), nullptr);
+    for (uint32_t number = 0; number < scenario.calls.size(); number++) {
+        for (int rank = 0; rank < (int)scenario.world; rank++) {
+            run.fills.push_back(
+                {&scenario, number, rank, run.buffers[number * scenario.world + (uint32_t)rank], !scenario.foreign});
+        }
+    }
+    for (uint32_t lane = 0; lane < scenario.lanes; lane++) {
+        for (int rank = 0; rank < (int)scenario.world; rank++) {
+            struct stream *stream = machine_stream(run.machine, rank);
+            for (uint32_t number = lane; number < scenario.calls.size(); number += scenario.lanes) {
+                if (rank != scenario.absent || number < scenario.absent_from) {
+                    launch_call(run, *stream, number);
+                }
+            }
+        }
+    }
+    if (scenario.aborted) {
+        struct kernel_arguments arguments = make_arguments(run, 0, 0);
+        arguments.units = run.machine.random.below(100);
+        struct stream *host = machine_stream(run.machine, KERNEL_WORLD_MAX - 1);
+        stream_launch(run.machine, *host, abort_kernel, arguments, 1, 1, false);
+    }
+}
+
+/* -- judgement ------------------------------------------------------------------------------------- */
+
+static bool expects_failure(const struct scenario &scenario)
+{
+    return scenario.family == FAMILY_ABSENT || scenario.family == FAMILY_ABORTED || scenario.family == FAMILY_LATE;
+}
+
+static std::string check_results(struct run &run)
+{
+    const struct scenario &scenario = run.scenario;
+    for (uint32_t number = 0; number < scenario.calls.size(); number++) {
+        for (uint32_t rank = 0; rank < scenario.world; rank++) {
+            size_t at = number * scenario.world + rank;
+            if (run.grids[at] == nullptr) {
+                continue;
+            }
+            std::string trouble = call_check(scenario, number, (int)rank, run.buffers[at], expects_failure(scenario));
+            if (!trouble.empty()) {
+                return trouble;
+            }
+        }
+    }
+    return "";
+}
+
+/* What the proof of two halves rests on. */
+static std::string check_order(struct run &run)
+{
+    const struct scenario &scenario = run.scenario;
+    for (size_t at = 0; at < run.grids.size() && !expects_failure(scenario); at++) {
+        size_t call = at / scenario.world;
+        for (size_t peer = 0; peer < scenario.world; peer++) {
+            if (run.grids[at]->last_step < run.grids[call * scenario.world + peer]->first_step) {
+                return "call " + std::to_string(call) + ": rank " + std::to_string(at % scenario.world) +
+                       " completed before rank " + std::to_string(peer) + " had started";
+            }
+        }
+    }
+    return "";
+}
+
+static std::string check_arena(struct run &run, size_t arena)
+{
+    const struct scenario &scenario = run.scenario;
+    uint32_t lane = (uint32_t)arena / scenario.world, rank = (uint32_t)arena % scenario.world;
+    const struct arena_head *head = reinterpret_cast<const struct arena_head *>(run.arenas[arena]);
+    uint64_t calls = 0;
+    for (size_t number = lane; number < scenario.calls.size(); number += scenario.lanes) {
+        calls += run.grids[number * scenario.world + rank] != nullptr;
+    }
+    std::string where = "rank " + std::to_string(rank) + ", lane " + std::to_string(lane);
+    if (head->ended != calls * EPOCH_UNITS || head->begun != calls * EPOCH_UNITS) {
+        return where + ": epoch counters " + std::to_string(head->begun) + " and " + std::to_string(head->ended) +
+               " after " + std::to_string(calls) + " calls";
+    }
+    if (expects_failure(scenario)) {
+        return "";
+    }
+    const uint32_t *words = reinterpret_cast<const uint32_t *>(run.arenas[arena] + ARENA_HEAD_BYTES);
+    for (size_t at = 0; at < 2 * scenario.half_bytes / 4; at++) {
+        if (words[at] != SENTINEL) {
+            return where + ": word " + std::to_string(at) + " of the inboxes is not empty";
+        }
+    }
+    if (head->abort != 0 || run.notes[rank]->state != 0) {
+        return where + ": a failure was noted";
+    }
+    return "";
+}
+
+static bool note_is_right(const struct run &run, uint32_t rank)
+{
+    const struct failure_note &note = *run.notes[rank];
+    const struct scenario &scenario = run.scenario;
+    return note.state == 2 && note.kind == FAILURE_TIMEOUT && note.peer < scenario.world && note.peer != rank &&
+           note.call < scenario.calls.size() && note.signature == 0x51600000u + note.call &&
+           note.waited_ns >= scenario.timeout_ns;
+}
+
+/* Somebody gave up, has noted it, and everybody knows. */
+static std::string check_failure(struct run &run)
+{
+    const struct scenario &scenario = run.scenario;
+    uint32_t noted = 0, aborted = 0;
+    for (uint32_t rank = 0; rank < scenario.world; rank++) {
+        noted += run.notes[rank]->state != 0;
+        aborted += reinterpret_cast<const struct arena_head *>(run.arenas[rank])->abort != 0;
+        if (run.notes[rank]->state != 0 && !note_is_right(run, rank)) {
+            return "rank " + std::to_string(rank) + ": its note is wrong";
+        }
+    }
+    if (scenario.aborted && noted != 0) {
+        return "a timeout was noted after an abort";
+    }
+    if (scenario.family == FAMILY_ABSENT && noted == 0) {
+        return "nobody noted the timeout";
+    }
+    bool failed = scenario.aborted || noted != 0;
+    if (failed ? aborted != scenario.world : aborted != 0) {
+        return std::to_string(aborted) + " ranks know of the failure";
+    }
+    return "";
+}
+
+/* Called when a store is performed: a note that says it is complete must be so at once. */
+static void observe(void *user, uint64_t address)
+{
+    struct run &run = *static_cast<struct run *>(user);
+    bool expected = expects_failure(run.scenario);
+    for (uint32_t rank = 0; rank < run.notes.size() && run.trouble.empty() && expected; rank++) {
+        if (address == reinterpret_cast<uint64_t>(&run.notes[rank]->state) && run.notes[rank]->state == 2 &&
+            !note_is_right(run, rank)) {
+            run.trouble = "rank " + std::to_string(rank) + ": its note is complete and wrong";
+        }
+    }
+}
+
+std::string scenario_run(struct machine &machine, const struct scenario &scenario)
+{
+    struct run run = {scenario, machine, {}, {}, {}, {}, {}, {}, {}};
+    struct machine_options options = scenario.machine;
+    options.observe = observe;
+    options.observer = &run;
+    machine_reset(machine, options);
+    place(run);
+    launch_all(run);
+    if (!machine_run(machine)) {
+        return machine.failure;
+    }
+    std::string trouble = run.trouble.empty() ? check_results(run) : run.trouble;
+    if (trouble.empty()) {
+        trouble = check_order(run);
+    }
+    for (size_t arena = 0; arena < run.arenas.size() && trouble.empty(); arena++) {
+        trouble = check_arena(run, arena);
+    }
+    if (trouble.empty() && expects_failure(scenario)) {
+        trouble = check_failure(run);
+    }
+    return trouble;
+}
+
+} // namespace simgpu
