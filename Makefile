@@ -26,8 +26,11 @@ build: ## the library, the tutti command and the examples, in build/
 	@scripts/require.sh build
 	@$(call cmake_build,$(BUILD),-DTUTTI_TESTS=OFF)
 
-demo: build ## serves the chat trace with 4 ranks, checks every token, then lets things go wrong on purpose
-	$(BUILD)/bin/tutti run --ranks 4 --trace traces/chat.jsonl --storm
+# Without kernels for GPUs, which take minutes to compile and which the demo does not use.
+demo: ## serves the chat trace with 4 ranks, checks every token, then lets things go wrong on purpose
+	@scripts/require.sh build
+	@$(call cmake_build,$(BUILD)/demo,-DTUTTI_TESTS=OFF -DTUTTI_CUDA_KERNELS=OFF -DTUTTI_HIP_KERNELS=OFF)
+	$(BUILD)/demo/bin/tutti run --ranks 4 --trace traces/chat.jsonl --storm
 
 test: test-release test-address test-thread ## all tests: Release, AddressSanitizer and UBSan, ThreadSanitizer
 	@echo "All tests passed: Release, AddressSanitizer and UndefinedBehaviorSanitizer, ThreadSanitizer."
