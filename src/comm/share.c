@@ -123,19 +123,18 @@ tutti_status share_memory(tutti_comm *comm, const int *sockets)
     }
     struct memory_export mine = export_none();
     struct memory_export *all = calloc((size_t)comm->world, sizeof(*all));
-    tutti_status status =
-        all != NULL ? TUTTI_OK : error_set(TUTTI_ERR_SYSTEM, "out of memory for the other ranks' memory");
-    for (int rank = 0; rank < comm->world && status == TUTTI_OK; rank++) {
+    if (all == NULL) {
+        return share_failed(comm, error_set(TUTTI_ERR_SYSTEM, "out of memory for the other ranks' memory"));
+    }
+    for (int rank = 0; rank < comm->world; rank++) {
         all[rank] = export_none();
     }
-    if (status == TUTTI_OK) {
-        status = share_steps(comm, sockets, &mine, all);
-    }
+    tutti_status status = share_steps(comm, sockets, &mine, all);
     if (status != TUTTI_OK) {
         status = share_failed(comm, status);
     }
     socket_close(&mine.fd);
-    for (int rank = 0; rank < comm->world && all != NULL; rank++) {
+    for (int rank = 0; rank < comm->world; rank++) {
         socket_close(&all[rank].fd);
     }
     free(all);
