@@ -52,9 +52,9 @@ size_t gpu_choice_half_bytes(int world, size_t message_bytes_max)
 
 size_t gpu_choice_one_shot_bytes_max(int world)
 {
-    /* H200, bf16, graph replay. Few ranks: the second hop costs more than the bytes it saves. */
-    static const size_t table[KERNEL_WORLD_MAX + 1] = {0,          0,          1u << 20,  512u << 10, 256u << 10,
-                                                       128u << 10, 128u << 10, 64u << 10, 64u << 10};
+    /* H200, bf16, graph replay; measured for 2, 4 and 8. Few ranks: the second hop costs more than the bytes it saves. */
+    static const size_t table[KERNEL_WORLD_MAX + 1] = {0,         0,         1u << 20,  256u << 10, 128u << 10,
+                                                       64u << 10, 64u << 10, 32u << 10, 32u << 10};
     if (settings_given(SETTING_GPU_ONE_SHOT_BYTES_MAX) && settings_number(SETTING_GPU_ONE_SHOT_BYTES_MAX) > 0) {
         return (size_t)settings_number(SETTING_GPU_ONE_SHOT_BYTES_MAX);
     }
@@ -159,15 +159,18 @@ static unsigned widest_tile(unsigned rows)
 static unsigned tile_of(enum gpu_protocol protocol, unsigned world, uint64_t vecs)
 {
     unsigned shift = 5;
-    if (protocol == GPU_ONE_SHOT && world <= LEAN_WORLD_MAX) {
-        return vecs <= 1024 ? 7 : vecs <= 16384 ? 8 : 9;
+    if (protocol == GPU_ONE_SHOT) {
+        unsigned least = world <= LEAN_WORLD_MAX ? 6 : 5;
+        unsigned wider = vecs <= 4096 ? 0 : vecs <= 8192 ? 1 : vecs <= 32768 ? 2 : 3;
+        shift = least + wider;
     }
     if (protocol == GPU_TWO_SHOT || protocol == GPU_REDUCE_SCATTER) {
         shift = vecs <= 512 ? 5 : vecs <= 1024 ? 4 : vecs <= 4096 ? 5 : vecs <= 32768 ? 6 : 8;
     } else if (protocol == GPU_COPIES && vecs > 8192) {
         shift = 6;
     }
-    unsigned widest = widest_tile(world);
+    bool lean = protocol == GPU_ONE_SHOT && world <= LEAN_WORLD_MAX;
+    unsigned widest = widest_tile(lean ? 1 : world);
     return shift < widest ? shift : widest;
 }
 
