@@ -109,7 +109,8 @@ typedef struct tutti_comm tutti_comm;
 #define TUTTI_LANES_MAX 16
 
 /* Ranks may share one GPU, which is an error otherwise: nearly always a mistake, and such ranks make progress only
- * together. Each needs a stream of its own, not the NULL stream. The host backend needs no such permission. */
+ * together. Each needs a stream of its own, not the NULL stream, and the device a hardware queue for each of these streams
+ * (CUDA_DEVICE_MAX_CONNECTIONS). The host backend needs no such permission. */
 #define TUTTI_COMM_SHARE_DEVICE 1u
 
 typedef struct tutti_comm_options {

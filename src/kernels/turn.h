@@ -92,6 +92,7 @@ PORT_COLD bool lost_patience(const struct kernel_arguments &arguments, uint64_t 
     const struct failure_note *note = reinterpret_cast<const struct failure_note *>(arguments.note);
     uint64_t given_up = port_load_system8(&note->given_up);
     if (given_up == ~(uint64_t)0) {
+        port_store_system(&head_of(arguments, arguments.rank)->abort, 1); /* the calls behind this one fail at once */
         return true;
     }
     if ((given_up >> peer & 1) == 0 && patience.waited_ns < arguments.timeout_ns + port_load_system8(&note->extra_ns)) {

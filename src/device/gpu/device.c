@@ -176,7 +176,7 @@ static tutti_status open_device(const struct driver_vendor *vendor, int ordinal,
     if (found == NULL) {
         status = device_make(driver, ordinal, &found);
     }
-    if (status == TUTTI_OK) {
+    if (found != NULL) {
         found->references++;
         *out = found;
     }

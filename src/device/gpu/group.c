@@ -140,9 +140,6 @@ static tutti_status group_build(struct group *group)
         status = residence_take(group, resident);
     }
     if (status == TUTTI_OK) {
-        status = DRIVER(group->device->driver, stream_create, &group->stream, DRIVER_STREAM_NON_BLOCKING);
-    }
-    if (status == TUTTI_OK) {
         status = page_make(group);
     }
     return status == TUTTI_OK ? arena_make(group) : status;
@@ -211,6 +208,21 @@ tutti_status gpu_group_create(const struct group_options *options, struct group 
     return status;
 }
 
+tutti_status group_stream_open(struct group *group)
+{
+    return group->stream != NULL
+               ? TUTTI_OK
+               : DRIVER(group->device->driver, stream_create, &group->stream, DRIVER_STREAM_NON_BLOCKING);
+}
+
+void group_stream_close(struct group *group)
+{
+    if (group->stream != NULL) {
+        (void)group->device->driver->stream_destroy(group->stream);
+        group->stream = NULL;
+    }
+}
+
 void group_dissolve(struct group *group)
 {
     struct device *device = group->device;
@@ -222,9 +234,7 @@ void group_dissolve(struct group *group)
     if (group->page != NULL) {
         (void)driver->host_free(group->page);
     }
-    if (group->stream != NULL) {
-        (void)driver->stream_destroy(group->stream);
-    }
+    group_stream_close(group);
     gpu_device_threads_return(device, group->threads_taken);
     free(group);
 }
@@ -324,7 +334,10 @@ tutti_status gpu_group_probe_begin(struct group *group, uint32_t limit_ms)
     tutti_status status = context_enter(group->device, CONTEXT_MANAGES, &scope);
     if (status == TUTTI_OK) {
         atomic_store(&group->trial_timeout_ns, (uint64_t)limit_ms * 1000000u);
-        status = call_trial(group);
+        status = group_stream_open(group);
+        if (status == TUTTI_OK) {
+            status = call_trial(group);
+        }
         context_leave(&scope);
     }
     return status;
@@ -377,6 +390,9 @@ tutti_status gpu_group_probe_end(struct group *group)
         return status;
     }
     status = trial_await(group, atomic_load(&group->trial_timeout_ns));
+    if (status == TUTTI_OK) {
+        group_stream_close(group);
+    }
     context_leave(&scope);
     if (status == TUTTI_OK) {
         status = trial_judge(group);

@@ -59,8 +59,9 @@ struct group {
     size_t lane_bytes;
     unsigned threads_taken; /* from the device (gpu_device_threads_take) */
     bool programmatic;
-    bool shares_context;  /* another rank of this process works on the same device */
-    driver_stream stream; /* for the trial, and for looking at counters */
+    bool shares_context; /* another rank of this process works on the same device */
+    driver_stream
+        stream; /* NULL but for the trial and for looking at counters: streams share the device's few queues */
     struct note_page *page;
     driver_address note;                   /* page->note as the device sees it */
     struct arena arenas[KERNEL_WORLD_MAX]; /* [rank], as mapped here; own at [rank] */
@@ -91,6 +92,10 @@ tutti_status gpu_group_probe_end(struct group *group);
 void gpu_group_stats(struct group *group, tutti_stats *stats);
 void gpu_group_plan(const struct group *group, const struct operation *operation, tutti_plan_t *plan);
 void gpu_group_memory(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes);
+
+/* The group's own stream, while it is needed. In the device's context. DRIVER. */
+tutti_status group_stream_open(struct group *group);
+void group_stream_close(struct group *group);
 
 /* Undoes what creation has done so far, also half-way. Nobody uses the group's memory any more, and no kernel of it runs. In
  * the device's context. Frees the group. */

@@ -112,10 +112,8 @@ static void tell_device(struct group *group)
 void gpu_group_poll(struct group *group)
 {
     const struct failure_note *note = &group->page->note;
-    if (group->trial_timeout_ns != 0) {
-        return; /* the trial reports for itself */
-    }
-    if (note_state(note) == 2 && atomic_exchange(&group->reported, 1) == 0) {
+    bool trial = atomic_load_explicit(&group->trial_timeout_ns, memory_order_relaxed) != 0; /* reports for itself */
+    if (!trial && note_state(note) == 2 && atomic_exchange(&group->reported, 1) == 0) {
         struct failure failure;
         note_read(group, note, &failure);
         group->options.fail(group->options.user, &failure);

@@ -55,6 +55,9 @@ static bool calls_complete(const struct group *group)
 static void calls_await(struct group *group)
 {
     long pause_ns = PAUSE_NS_FIRST;
+    if (group_stream_open(group) != TUTTI_OK) {
+        return; /* a device that gives no stream runs no kernel either */
+    }
     while (counters_fetch(group) && !calls_complete(group)) {
         const struct timespec pause = {0, pause_ns};
         gpu_group_poll(group); /* a failure ends the waits of our kernels */
@@ -63,6 +66,7 @@ static void calls_await(struct group *group)
     }
     const struct timespec leave = {0, LEAVE_NS};
     (void)nanosleep(&leave, NULL);
+    group_stream_close(group);
 }
 
 /* -- the list ----------------------------------------------------------------------------------------- */

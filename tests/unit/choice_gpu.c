@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The choice of kernels, launches and grids of the GPU backends, for random operations: every launch fits the inbox as the
+ * kernels cut it, the launches cover the message without a gap, boundaries fall on vectors, and grids are legal and resident.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "collective/choice.h"
+#include "collective/choice_gpu.h"
+#include "harness/check.h"
+#include "harness/ranks.h"
+#include "kernels/arguments.h"
+
+/* The most that a launch of this protocol may carry, worked out as the kernels cut a half (kernels/<protocol>.cu). */
+static bool fits(enum gpu_protocol protocol, const struct gpu_terms *terms, size_t bytes)
+{
+    size_t world = (size_t)terms->world;
+    size_t half = terms->half_bytes;
+    size_t vecs = (bytes + 15) / 16;
+    switch (protocol) {
+    case GPU_ONE_SHOT:
+    case GPU_REDUCE_SCATTER:
+        return vecs * 16 <= half / world / 16 * 16;
+    case GPU_TWO_SHOT:
+        return (vecs + world - 1) / world * 16 <= half / (2 * world) / 16 * 16;
+    case GPU_WORDS:
+        return (bytes == 0 ? 1 : (bytes + 3) / 4) * 8 <= half / world / 16 * 16;
+    case GPU_COPIES:
+        return (bytes == 0 ? 1 : (bytes + 59) / 60) * 64 <= half / world / 64 * 64;
+    case GPU_LOCAL:
+        return true;
+    case GPU_PROTOCOL_COUNT:
+        break;
+    }
+    return false;
+}
+
+static void check_geometry(const struct gpu_choice *choice, const struct gpu_terms *terms, size_t bytes,
+                           unsigned blocks_max)
+{
+    struct gpu_geometry geometry = gpu_choice_geometry(choice->protocol, terms, bytes, blocks_max);
+    unsigned rows = choice->protocol == GPU_ONE_SHOT && terms->world <= 3 ? 1 : (unsigned)terms->world;
+    CHECK(geometry.threads == rows << geometry.tile_shift && geometry.threads <= KERNEL_THREADS_MAX,
+          "%u threads for %u rows, tile shift %u", geometry.threads, rows, geometry.tile_shift);
+    CHECK(geometry.blocks >= 1 && geometry.blocks <= EPOCH_UNITS && (geometry.blocks & (geometry.blocks - 1)) == 0,
+          "%u blocks", geometry.blocks);
+    CHECK(geometry.blocks == 1 || geometry.blocks * geometry.threads <= terms->threads_max, "%u x %u threads of %u",
+          geometry.blocks, geometry.threads, terms->threads_max);
+    CHECK(blocks_max == 0 || geometry.blocks <= blocks_max, "%u blocks of %u", geometry.blocks, blocks_max);
+    CHECK((choice->protocol != GPU_COPIES && choice->protocol != GPU_LOCAL) || geometry.tile_shift >= 5,
+          "a warp of the copying kernel serves one peer, tile shift %u", geometry.tile_shift);
+}
+
+static void check_one(const struct operation *operation, const struct gpu_terms *terms, unsigned blocks_max)
+{
+    struct gpu_choice choice;
+    size_t unit_bytes = choice_unit_bytes(operation);
+    gpu_choice_make(&choice, operation, terms);
+    CHECK(choice.reason != NULL && choice.launch_units > 0, "no reason, or no units");
+    size_t covered = 0;
+    for (uint64_t index = 0; index < choice.launches; index++) {
+        size_t first = (size_t)index * choice.launch_units;
+        CHECK(first == 0 || first < operation->count, "launch %" PRIu64 " of %" PRIu64 " has nothing to do", index,
+              choice.launches);
+        size_t left = operation->count - first;
+        size_t units = left < choice.launch_units ? left : choice.launch_units;
+        CHECK(fits(choice.protocol, terms, units * unit_bytes),
+              "%s of %zu bytes does not fit a half of %zu at %d ranks", gpu_choice_protocol_name(choice.protocol),
+              units * unit_bytes, terms->half_bytes, terms->world);
+        CHECK(index + 1 == choice.launches || units * unit_bytes % 16 == 0, "cut after %zu bytes", units * unit_bytes);
+        if (index == 0 || index + 1 == choice.launches) {
+            check_geometry(&choice, terms, units * unit_bytes, blocks_max);
+        }
+        covered += units;
+    }
+    CHECK(covered == operation->count || (choice.launches == 0 && operation->count == 0), "%zu of %zu", covered,
+          operation->count);
+    CHECK(choice.launches > 0 || operation->count == 0, "nothing launched");
+}
+
+static size_t random_size(uint64_t *random)
+{
+    unsigned bits = (unsigned)(ranks_random(random) % 28);
+    return (size_t)(ranks_random(random) & (((uint64_t)1 << bits) - 1));
+}
+
+int main(void)
+{
+    uint64_t random = ranks_seed();
+    for (int round = 0; round < 20000; round++) {
+        struct operation operation = {
+            .kind = (tutti_collective)(ranks_random(&random) % TUTTI_COLLECTIVE_COUNT),
+            .dtype = (tutti_dtype)(ranks_random(&random) % 3),
+            .count = random_size(&random),
+        };
+        if (operation.kind == TUTTI_BARRIER) {
+            operation.count = 0;
+        }
+        struct gpu_terms terms = {.world = (int)(ranks_random(&random) % KERNEL_WORLD_MAX) + 1};
+        terms.half_bytes = gpu_choice_half_bytes(terms.world, random_size(&random) + 1);
+        if (ranks_random(&random) % 3 == 0) { /* as small as the setting allows */
+            terms.half_bytes = 4096 * (size_t)(1 + ranks_random(&random) % 8);
+        }
+        terms.one_shot_bytes_max = gpu_choice_one_shot_bytes_max(terms.world);
+        terms.threads_max = (unsigned)KERNEL_THREADS_MAX << ranks_random(&random) % 8;
+        check_one(&operation, &terms, ranks_random(&random) % 4 == 0 ? (unsigned)(ranks_random(&random) % 200) : 0);
+    }
+    return 0;
+}
