@@ -71,9 +71,6 @@ PORT_DEVICE void note_timeout(const struct kernel_arguments &arguments, uint64_t
     port_store_system(&note->peer, peer);
     port_store_system(&note->lane, arguments.lane);
     port_store_release_system(&note->state, 2);
-    for (uint32_t rank = 0; rank < arguments.world; rank++) {
-        port_store_system(&head_of(arguments, rank)->abort, 1);
-    }
 }
 
 /* Called every POLLS_PER_LOOK unsuccessful polls. True when waiting for `peer` is over for good. */
@@ -99,6 +96,10 @@ PORT_COLD bool lost_patience(const struct kernel_arguments &arguments, uint64_t 
         return false;
     }
     note_timeout(arguments, epoch, peer, patience.waited_ns);
+    /* Also if another lane was the first to fail and has taken the note: this one's later calls must not push. */
+    for (uint32_t rank = 0; rank < arguments.world; rank++) {
+        port_store_system(&head_of(arguments, rank)->abort, 1);
+    }
     return true;
 }
 

@@ -217,7 +217,9 @@ int main(int count, char **words)
     setvbuf(stdout, nullptr, _IOLBF, 0);
     struct machine *machine = machine_create();
     if (strcmp(words[1], "mutants") == 0) {
-        return hunt_all(*machine) == 0 ? 0 : 1;
+        int survivors = hunt_all(*machine);
+        machine_destroy(machine);
+        return survivors == 0 ? 0 : 1;
     }
     bool failed = false;
     for (uint32_t family = 0; family < FAMILY_COUNT && !failed; family++) {

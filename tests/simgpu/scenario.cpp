@@ -81,6 +81,7 @@ static struct call draw_call(struct random &random, uint32_t protocol, uint32_t 
         draw_reduction(random, call, world);
     }
     call.produced = random.chance(16384);
+    call.eager = random.chance(32768);
     return call;
 }
 
@@ -147,7 +148,7 @@ struct scenario scenario_draw(uint64_t seed, uint32_t family, uint32_t world, ui
     scenario.seed = seed;
     scenario.family = family;
     scenario.world = world != 0 ? world : 2 + random.below(3);
-    scenario.lanes = family == FAMILY_LANES ? 2 : 1;
+    scenario.lanes = family == FAMILY_LANES || (family >= FAMILY_ABSENT && random.chance(16384)) ? 2 : 1;
     scenario.programmatic = family == FAMILY_PROGRAMMATIC || family == FAMILY_FOREIGN || family == FAMILY_LANES;
     scenario.foreign = family == FAMILY_FOREIGN;
     if (family >= FAMILY_ABSENT) {
@@ -160,8 +161,10 @@ struct scenario scenario_draw(uint64_t seed, uint32_t family, uint32_t world, ui
     if (family == FAMILY_ABSENT || family == FAMILY_ABORTED) {
         scenario.absent = (int)random.below(scenario.world);
         scenario.absent_from = random.below(scenario.calls.size());
-        scenario.aborted = family == FAMILY_ABORTED;
-        scenario.timeout_ns = scenario.aborted ? UINT64_MAX : scenario.timeout_ns;
+    }
+    if (family == FAMILY_ABORTED) {
+        scenario.ending = static_cast<enum ending>(1 + random.below(3));
+        scenario.timeout_ns = (uint64_t)3600 * 1000000000;
     }
     if (family == FAMILY_LATE) {
         scenario.machine.schedule.stalled = (int)random.below(scenario.world);

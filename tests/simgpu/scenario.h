@@ -36,11 +36,14 @@ enum family : uint32_t {
     FAMILY_LANES,   /* two lanes at the same time, programmatic, on a device that just holds one grid of each */
     FAMILY_ABSENT,  /* one rank never launches a call */
     FAMILY_LATE,    /* one rank comes when the others have given up */
-    FAMILY_ABORTED, /* one rank stays away, and the host says so */
+    FAMILY_ABORTED, /* one rank stays away, and the host ends the waiting */
     FAMILY_COUNT,
 };
 
 const char *family_name(uint32_t family);
+
+/* How the host ends the waiting for a rank that stays away. */
+enum class ending { timeout, abort_words, note_all, note_rank };
 
 /* One collective on one lane, the same on all ranks but for alignments. */
 struct call {
@@ -51,6 +54,7 @@ struct call {
     uint64_t row_bytes, row_stride;
     bool words;
     bool produced; /* a kernel of the same stream writes the input */
+    bool eager;
     bool in_place[KERNEL_WORLD_MAX];
     uint32_t src_shift[KERNEL_WORLD_MAX], dst_shift[KERNEL_WORLD_MAX]; /* bytes off a 16-byte boundary */
 };
@@ -64,7 +68,7 @@ struct scenario {
     bool programmatic, foreign;
     int absent;           /* rank, or -1 */
     uint32_t absent_from; /* the first call that it does not launch */
-    bool aborted;         /* by the host */
+    enum ending ending;
     struct machine_options machine;
 };
 

@@ -121,15 +121,24 @@ static void fill_kernel(const struct kernel_arguments &arguments)
     port_clock_ns();
 }
 
-/* The host, which ends everything. */
-static void abort_kernel(const struct kernel_arguments &arguments)
+/* The host, which ends the waiting: of each rank at another time. */
+static void host_kernel(const struct kernel_arguments &arguments)
 {
-    for (uint32_t turn = 0; turn < arguments.units; turn++) {
-        port_clock_ns();
-    }
-    for (uint32_t rank = 0; rank < arguments.world; rank++) {
-        struct arena_head *head = reinterpret_cast<struct arena_head *>(arguments.lanes[rank]);
-        port_store_system(&head->abort, 1);
+    const struct run &run = *reinterpret_cast<const struct run *>(arguments.src);
+    const struct scenario &scenario = run.scenario;
+    for (uint32_t turn = 0; turn < scenario.world; turn++) {
+        uint32_t rank = (turn + arguments.root) % scenario.world;
+        for (uint64_t pause = 0; pause < arguments.units; pause++) {
+            port_clock_ns();
+        }
+        for (uint32_t lane = 0; lane < scenario.lanes && scenario.ending == ending::abort_words; lane++) {
+            uint64_t arena = run.arenas[lane * scenario.world + rank];
+            port_store_system(&reinterpret_cast<struct arena_head *>(arena)->abort, 1);
+        }
+        if (scenario.ending != ending::abort_words) {
+            uint64_t given_up = scenario.ending == ending::note_all ? UINT64_MAX : (uint64_t)1 << scenario.absent;
+            port_store_system8(&run.notes[rank]->given_up, given_up);
+        }
     }
 }
 
@@ -162,7 +171,7 @@ static struct kernel_arguments make_arguments(struct run &run, uint32_t number, 
     arguments.tile_shift = call.tile_shift;
     arguments.op = call.op;
     arguments.kind = call.kind;
-    arguments.flags = scenario.programmatic ? KERNEL_PROGRAMMATIC : 0;
+    arguments.flags = scenario.programmatic * (uint32_t)KERNEL_PROGRAMMATIC | call.eager * (uint32_t)KERNEL_EAGER;
     arguments.root = call.root;
     arguments.lane = call.lane;
     arguments.signature = 0x51600000u + number;
@@ -216,11 +225,13 @@ static void launch_all(struct run &run)
             }
         }
     }
-    if (scenario.aborted) {
-        struct kernel_arguments arguments = make_arguments(run, 0, 0);
+    if (scenario.ending != ending::timeout) {
+        struct kernel_arguments arguments = {};
+        arguments.src = reinterpret_cast<uint64_t>(&run);
         arguments.units = run.machine.random.below(100);
+        arguments.root = run.machine.random.below(scenario.world);
         struct stream *host = machine_stream(run.machine, KERNEL_WORLD_MAX - 1);
-        stream_launch(run.machine, *host, abort_kernel, arguments, 1, 1, false);
+        stream_launch(run.machine, *host, host_kernel, arguments, 1, 1, false);
     }
 }
 
@@ -270,14 +281,17 @@ static std::string check_arena(struct run &run, size_t arena)
     const struct scenario &scenario = run.scenario;
     uint32_t lane = (uint32_t)arena / scenario.world, rank = (uint32_t)arena % scenario.world;
     const struct arena_head *head = reinterpret_cast<const struct arena_head *>(run.arenas[arena]);
-    uint64_t calls = 0;
+    uint64_t calls = 0, eager = 0;
     for (size_t number = lane; number < scenario.calls.size(); number += scenario.lanes) {
-        calls += run.grids[number * scenario.world + rank] != nullptr;
+        bool launched = run.grids[number * scenario.world + rank] != nullptr;
+        calls += launched;
+        eager += launched && scenario.calls[number].eager;
     }
     std::string where = "rank " + std::to_string(rank) + ", lane " + std::to_string(lane);
-    if (head->ended != calls * EPOCH_UNITS || head->begun != calls * EPOCH_UNITS) {
-        return where + ": epoch counters " + std::to_string(head->begun) + " and " + std::to_string(head->ended) +
-               " after " + std::to_string(calls) + " calls";
+    if (head->ended != calls * EPOCH_UNITS || head->begun != calls * EPOCH_UNITS ||
+        head->eager != eager * EPOCH_UNITS) {
+        return where + ": counters " + std::to_string(head->begun) + ", " + std::to_string(head->ended) + ", " +
+               std::to_string(head->eager) + " after " + std::to_string(calls) + " calls";
     }
     if (expects_failure(scenario)) {
         return "";
@@ -299,33 +313,53 @@ static bool note_is_right(const struct run &run, uint32_t rank)
     const struct failure_note &note = *run.notes[rank];
     const struct scenario &scenario = run.scenario;
     return note.state == 2 && note.kind == FAILURE_TIMEOUT && note.peer < scenario.world && note.peer != rank &&
-           note.call < scenario.calls.size() && note.signature == 0x51600000u + note.call &&
-           note.waited_ns >= scenario.timeout_ns;
+           note.lane < scenario.lanes && note.signature == 0x51600000u + note.call * scenario.lanes + note.lane &&
+           (note.waited_ns >= scenario.timeout_ns || scenario.ending == ending::note_rank);
+}
+
+/* On a lane either everybody knows of a failure or nobody; and everybody does where a call was missing. */
+static std::string check_lane_failure(const struct run &run, uint32_t lane)
+{
+    const struct scenario &scenario = run.scenario;
+    uint32_t aborted = 0;
+    bool missing = false;
+    for (uint32_t rank = 0; rank < scenario.world; rank++) {
+        uint64_t arena = run.arenas[lane * scenario.world + rank];
+        aborted += reinterpret_cast<const struct arena_head *>(arena)->abort != 0;
+    }
+    for (size_t number = lane; number < scenario.calls.size(); number += scenario.lanes) {
+        missing = missing || (scenario.absent >= 0 && number >= scenario.absent_from);
+    }
+    bool all = aborted == scenario.world;
+    if (scenario.ending == ending::note_all || all || (aborted == 0 && !missing)) {
+        return "";
+    }
+    return "lane " + std::to_string(lane) + ": " + std::to_string(aborted) + " ranks know of the failure";
 }
 
 /* Somebody gave up, has noted it, and everybody knows. */
 static std::string check_failure(struct run &run)
 {
     const struct scenario &scenario = run.scenario;
-    uint32_t noted = 0, aborted = 0;
+    uint32_t noted = 0;
     for (uint32_t rank = 0; rank < scenario.world; rank++) {
         noted += run.notes[rank]->state != 0;
-        aborted += reinterpret_cast<const struct arena_head *>(run.arenas[rank])->abort != 0;
         if (run.notes[rank]->state != 0 && !note_is_right(run, rank)) {
             return "rank " + std::to_string(rank) + ": its note is wrong";
         }
     }
-    if (scenario.aborted && noted != 0) {
+    bool notes = scenario.ending == ending::timeout || scenario.ending == ending::note_rank;
+    if (!notes && noted != 0) {
         return "a timeout was noted after an abort";
     }
-    if (scenario.family == FAMILY_ABSENT && noted == 0) {
-        return "nobody noted the timeout";
+    if (notes && scenario.family != FAMILY_LATE && noted == 0) {
+        return "nobody noted the failure";
     }
-    bool failed = scenario.aborted || noted != 0;
-    if (failed ? aborted != scenario.world : aborted != 0) {
-        return std::to_string(aborted) + " ranks know of the failure";
+    std::string trouble;
+    for (uint32_t lane = 0; lane < scenario.lanes && trouble.empty(); lane++) {
+        trouble = check_lane_failure(run, lane);
     }
-    return "";
+    return trouble;
 }
 
 /* Called when a store is performed: a note that says it is complete must be so at once. */

@@ -42,7 +42,7 @@ uint32_t input_element(const struct scenario &scenario, uint32_t call, int rank,
 unsigned char input_byte(const struct scenario &scenario, uint32_t call, int rank, uint64_t index)
 {
     uint64_t chunk = mix(scenario.seed + call * 64 + (uint64_t)rank, index / 8);
-    return chunk % 5 == 0 ? 0xff : (unsigned char)(chunk >> (8 * (index % 8)));
+    return (unsigned char)(chunk % 5 == 0 ? 0xff : chunk >> (8 * (index % 8)));
 }
 
 uint64_t call_src_bytes(const struct scenario &scenario, const struct call &call)
