@@ -155,23 +155,31 @@ static unsigned widest_tile(unsigned rows)
     return shift;
 }
 
-/* Tiles as measured (docs/protocols-gpu.md); `vecs`: of the message, or of a shard or block. */
-static unsigned tile_of(enum gpu_protocol protocol, unsigned world, uint64_t vecs)
+/* Tiles as measured (docs/protocols-gpu.md): from `vecs` on (of the message, or of a shard or block) tiles of 1 << shift. */
+struct tile_row {
+    uint64_t vecs;
+    unsigned shift;
+};
+static const struct tile_row lean_tiles[] = {{16385, 9}, {1025, 8}, {0, 7}};
+static const struct tile_row shard_tiles[] = {{32769, 8}, {4097, 6}, {1025, 5}, {513, 4}, {0, 5}};
+static const struct tile_row copy_tiles[] = {{8193, 6}, {0, 5}};
+static const struct tile_row other_tiles[] = {{0, 5}};
+
+static unsigned tile_of(enum gpu_protocol protocol, bool lean, unsigned world, uint64_t vecs)
 {
-    unsigned shift = 5;
-    if (protocol == GPU_ONE_SHOT) {
-        unsigned least = world <= LEAN_WORLD_MAX ? 6 : 5;
-        unsigned wider = vecs <= 4096 ? 0 : vecs <= 8192 ? 1 : vecs <= 32768 ? 2 : 3;
-        shift = least + wider;
+    const struct tile_row *row = other_tiles;
+    if (protocol == GPU_ONE_SHOT && lean) {
+        row = lean_tiles;
+    } else if (protocol == GPU_TWO_SHOT || protocol == GPU_REDUCE_SCATTER) {
+        row = shard_tiles;
+    } else if (protocol == GPU_COPIES) {
+        row = copy_tiles;
     }
-    if (protocol == GPU_TWO_SHOT || protocol == GPU_REDUCE_SCATTER) {
-        shift = vecs <= 512 ? 5 : vecs <= 1024 ? 4 : vecs <= 4096 ? 5 : vecs <= 32768 ? 6 : 8;
-    } else if (protocol == GPU_COPIES && vecs > 8192) {
-        shift = 6;
+    while (vecs < row->vecs) {
+        row++;
     }
-    bool lean = protocol == GPU_ONE_SHOT && world <= LEAN_WORLD_MAX;
     unsigned widest = widest_tile(lean ? 1 : world);
-    return shift < widest ? shift : widest;
+    return row->shift < widest ? row->shift : widest;
 }
 
 struct gpu_geometry gpu_choice_geometry(enum gpu_protocol protocol, const struct gpu_terms *terms, size_t bytes,
@@ -187,8 +195,8 @@ struct gpu_geometry gpu_choice_geometry(enum gpu_protocol protocol, const struct
         vecs = (bytes + 3) / 4;
     }
     struct gpu_geometry geometry;
-    geometry.tile_shift = tile_of(protocol, world, vecs);
     bool lean = protocol == GPU_ONE_SHOT && world <= LEAN_WORLD_MAX;
+    geometry.tile_shift = tile_of(protocol, lean, world, vecs);
     geometry.threads = (lean ? 1 : world) << geometry.tile_shift;
     uint64_t tiles = (vecs + (1u << geometry.tile_shift) - 1) >> geometry.tile_shift;
     geometry.blocks = power_above(tiles, BLOCKS_MOST);

@@ -85,13 +85,14 @@ static tutti_status kernels_find(struct group *group, unsigned *resident)
 static tutti_status residence_take(struct group *group, unsigned resident)
 {
     unsigned lanes = (unsigned)group->options.lanes;
-    unsigned sharers = (group->options.flags & TUTTI_COMM_SHARE_DEVICE) != 0 ? (unsigned)group->options.world : 1;
+    unsigned grids =
+        (group->options.flags & TUTTI_COMM_SHARE_DEVICE) != 0 ? (unsigned)group->options.world * lanes : lanes;
     unsigned wanted = LANE_THREADS_WANTED;
-    while (wanted > resident / (2 * sharers * lanes) && sharers * lanes > 1) {
+    while (grids > 1 && (uint64_t)wanted * 2 * grids > resident) {
         wanted /= 2;
     }
     group->threads_taken = gpu_device_threads_take(group->device, resident, wanted * lanes);
-    group->terms.threads_max = group->threads_taken / lanes;
+    group->terms.threads_max = lanes > 0 ? group->threads_taken / lanes : 0;
     if (group->terms.threads_max >= KERNEL_THREADS_MAX) {
         return TUTTI_OK;
     }

@@ -21,8 +21,9 @@ static uint32_t note_state(const struct failure_note *note)
 /* Written here, read by kernels. */
 static void note_tell(uint64_t *word, uint64_t value)
 {
-    if (__atomic_load_n(word, __ATOMIC_RELAXED) != value) {
-        __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    _Atomic uint64_t *shared = (_Atomic uint64_t *)word;
+    if (atomic_load_explicit(shared, memory_order_relaxed) != value) {
+        atomic_store_explicit(shared, value, memory_order_release);
     }
 }
 
