@@ -188,7 +188,8 @@ TUTTI_API tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t
 
 typedef struct tutti_stats {
     size_t struct_bytes;
-    uint64_t calls[TUTTI_COLLECTIVE_COUNT];               /* executed, by tutti_collective; replays count each time */
+    /* Executed, by tutti_collective; replays count each time. On GPUs, here and below: enqueued, without replays. */
+    uint64_t calls[TUTTI_COLLECTIVE_COUNT];
     uint64_t captured;                                    /* collectives recorded into graphs */
     uint64_t bytes;                                       /* payload of executed calls, as the caller passed it */
     uint64_t one_shot, two_shot, exchange, direct, local; /* executed calls by protocol (docs/protocols.md) */
@@ -223,8 +224,9 @@ typedef struct tutti_call {
  * legal where the declaration says so; any other overlap of src and dst is an argument error.
  * Errors, with nothing enqueued: ARGUMENT, CAPTURE, UNSUPPORTED, SYSTEM, and the communicator's first
  * failure. A failure during execution is reported by tutti_comm_status; the output then holds NaN
- * (reductions) or zero (copies). Two streams that use one lane at the same time fail the communicator
- * with TUTTI_ERR_ARGUMENT.
+ * (reductions) or zero (copies). Two streams that use one lane at the same time are a mistake: the host backend notices it
+ * and fails the communicator with TUTTI_ERR_ARGUMENT; GPUs put the calls of one graph in order, and outside of graphs the
+ * caller does (by one stream, or events).
  */
 
 /* dst[i] = op over ranks r of src_r[i], i < count. In place: dst == src. */

@@ -487,8 +487,9 @@ tutti_status mesh_take(int socket, int from, int to, struct deadline *deadline, 
         }
         return error_set_errno("rank %d: receiving rank %d's device memory", to, from);
     }
-    bool told = packet_sound(&packet) && packet_legal_failure(&packet);
-    if (told || packet.type != PACKET_MEMORY || packet.from != from || packet.to != to || passed < 0) {
+    bool sound = packet_sound(&packet);
+    bool told = sound && packet_legal_failure(&packet);
+    if (!sound || told || packet.type != PACKET_MEMORY || packet.from != from || packet.to != to || passed < 0) {
         socket_close(&passed);
         return told ? error_set((tutti_status)packet.status, "%s", packet.sentence)
                     : error_set(TUTTI_ERR_SYSTEM, "rank %d passed something that is not its device memory", from);
