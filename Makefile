@@ -20,7 +20,7 @@ cmake_build = mkdir -p $(1) && echo "Building in $(1)/" && \
 run_tests = cd $(1) && ctest -j $(JOBS) --output-on-failure --no-tests=error $(2)
 
 .NOTPARALLEL:
-.PHONY: build demo test test-release test-address test-thread test-long bench install docs format lint clean help
+.PHONY: build demo test test-release test-address test-thread test-long gpu-test bench install docs format lint clean help
 
 build: ## the library, the tutti command and the examples, in build/
 	@scripts/require.sh build
@@ -54,6 +54,11 @@ test-long: ## more seeds, larger counts: about an hour
 	@scripts/require.sh test
 	@$(call cmake_build,$(BUILD)/long,-DTUTTI_TESTS=ON -DTUTTI_TEST_TIMEOUT_S=7200)
 	@export TUTTI_TEST_EFFORT=long; $(call run_tests,$(BUILD)/long,-LE lint)
+
+gpu-test: ## the tests that need GPUs (2, 4 or 8 for all of them); skips, with a reason, what this machine cannot run
+	@scripts/require.sh build
+	@$(call cmake_build,$(BUILD)/gpu,-DTUTTI_TESTS=ON -DTUTTI_TOOLS=OFF)
+	@cd $(BUILD)/gpu && ctest -L gpu --output-on-failure --no-tests=error
 
 bench: build ## all-reduce beside Open MPI and MPICH, where they are installed
 	$(BUILD)/bin/tutti bench --op all_reduce --dtype f32 --ranks 2 --sizes 1K:16M --peers openmpi,mpich
