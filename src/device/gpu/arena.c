@@ -142,9 +142,7 @@ static tutti_status plain_import(const struct device *device, const struct arena
         }
     } else if (ticket->ordinal != device->ordinal) {
         status = error_set(TUTTI_ERR_UNSUPPORTED,
-                           "ranks of one process on different devices need VMM memory, which %s does not have or "
-                           "TUTTI_GPU_ARENA forbids: use one process per device",
-                           device->name);
+                           "several devices in one process need VMM memory: use one process a device");
     }
     if (status == TUTTI_OK) {
         *arena = (struct arena){ARENA_PLAIN, address, ticket->bytes, same_process ? ARENA_BORROWED : ARENA_IMPORTED};

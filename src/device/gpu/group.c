@@ -375,8 +375,8 @@ static tutti_status trial_judge(const struct group *group)
     uint32_t peer = note->peer < (uint32_t)group->options.world ? note->peer : 0;
     gpu_uuid_print(&group->uuids[peer], text);
     return error_set(TUTTI_ERR_UNSUPPORTED,
-                     "nothing that rank %u (%s) writes reaches %s within %llu ms, though the driver maps the memory: "
-                     "peer-to-peer traffic does not work here (IOMMU or ACS settings, a virtual machine)",
+                     "nothing that rank %u (%s) writes reaches %s within %llu ms: peer-to-peer traffic does not work, "
+                     "whatever the driver says (IOMMU or ACS settings, virtual machine)",
                      peer, text, group->device->uuid_text, (unsigned long long)(note->waited_ns / 1000000u));
 }
 
