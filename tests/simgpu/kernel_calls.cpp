@@ -317,6 +317,9 @@ extern "C" uint64_t simulated_clock_ns(void)
 {
     struct machine &machine = *machine_here;
     machine_pause(machine);
+    if (machine.options.live) {
+        return live_clock_ns(*machine.current);
+    }
     return is(machine, MUTANT_DEAF_TO_TIME) ? 1 : machine.clock_ns;
 }
 

@@ -55,6 +55,7 @@ struct thread {
     uint8_t watched_value[16];
     uint32_t repeats;  /* how often it had the same answer */
     uint32_t restless; /* polls before it may rest again: a clock was turned */
+    uint64_t clock_ns; /* live: what it last read */
     uint32_t slots;    /* how many different places of an inbox it has looked at since the last barrier */
     uint64_t last_slot;
     uint32_t exchanges;
@@ -114,6 +115,8 @@ struct machine_options {
     uint32_t mutant;
     uint64_t steps_max;  /* a run that takes more is a failure */
     uint64_t half_bytes; /* of the arenas, for mutants */
+    /* The peers are other threads and processes: time is real, and who finds everybody waiting waits. */
+    bool live;
     /* An assumption, not a rule of the vendors' models: an addition to a counter is performed after what its block stored
      * before its last barrier. See FAMILY_FOREIGN. */
     bool counters_follow_stores;
@@ -175,6 +178,9 @@ void machine_wake(struct machine &machine, struct thread &thread);
 void machine_fail(struct machine &machine, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Starts a block that may start, if there is one: chosen by chance. */
 bool machine_start_block(struct machine &machine);
+/* Live: until something that is polled for has changed, or it is time to look at the clock. */
+void live_wait(struct machine &machine);
+uint64_t live_clock_ns(struct thread &thread);
 /* Opens the grids that may start. */
 void stream_advance(struct machine &machine, struct stream &stream);
 /* The threads that wait in the block's barrier go on. */

@@ -152,6 +152,10 @@ static bool unstick(struct machine &machine)
         schedule.stalled = -1;
         return true;
     }
+    if (machine.options.live && !machine.polling.empty()) {
+        live_wait(machine);
+        return true;
+    }
     if (!machine.polling.empty() || !machine.ready.empty()) {
         turn_clock(machine);
         return machine.failure.empty();

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "simgpu/driver/names.h"
+
+#include <algorithm>
+
+namespace simgpu
+{
+
+const char *result_name(int result)
+{
+    static const struct {
+        int result;
+        const char *cuda, *hip;
+    } names[] = {
+        {SUCCESS, "CUDA_SUCCESS", "hipSuccess"},
+        {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "hipErrorInvalidValue"},
+        {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "hipErrorOutOfMemory"},
+        {NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED", "hipErrorNotInitialized"},
+        {NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "hipErrorNoDevice"},
+        {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "hipErrorInvalidDevice"},
+        {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "hipErrorInvalidContext"},
+        {ALREADY_MAPPED, "CUDA_ERROR_ALREADY_MAPPED", "hipErrorAlreadyMapped"},
+        {NO_BINARY, "CUDA_ERROR_NO_BINARY_FOR_GPU", "hipErrorNoBinaryForGpu"},
+        {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "hipErrorInvalidHandle"},
+        {ILLEGAL_STATE, "CUDA_ERROR_ILLEGAL_STATE", "hipErrorIllegalState"},
+        {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "hipErrorNotFound"},
+        {NOT_READY, "CUDA_ERROR_NOT_READY", "hipErrorNotReady"},
+        {PEER_ACCESS_ALREADY_ENABLED, "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED", "hipErrorPeerAccessAlreadyEnabled"},
+        {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "hipErrorLaunchFailure"},
+        {NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "hipErrorNotSupported"},
+        {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "hipErrorStreamCaptureUnsupported"},
+        {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "hipErrorStreamCaptureInvalidated"},
+        {CAPTURE_MERGE, "CUDA_ERROR_STREAM_CAPTURE_MERGE", "hipErrorStreamCaptureMerge"},
+        {CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "hipErrorStreamCaptureUnmatched"},
+        {CAPTURE_UNJOINED, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "hipErrorStreamCaptureUnjoined"},
+        {CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "hipErrorStreamCaptureIsolation"},
+        {CAPTURE_IMPLICIT, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "hipErrorStreamCaptureImplicit"},
+        {CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT", "hipErrorCapturedEvent"},
+        {CAPTURE_WRONG_THREAD, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD", "hipErrorStreamCaptureWrongThread"},
+    };
+    for (const auto &name : names) {
+        if (name.result == result) {
+            return driver_is_hip ? name.hip : name.cuda;
+        }
+    }
+    return nullptr;
+}
+
+template <class Type> static void put(void *place, Type value)
+{
+    memcpy(place, &value, sizeof(value));
+}
+
+bool pointer_answer(int attribute, uint64_t address, void *place)
+{
+    const struct memory_answer answer = allocation_ask(address);
+    switch (attribute) {
+    case 2:
+        put<uint32_t>(place, answer.type);
+        return true;
+    case 3: /* device pointer */
+        put<uint64_t>(place, answer.type != 0 ? address : 0);
+        return true;
+    case 8:
+        put<uint8_t>(place, answer.managed);
+        return true;
+    case 9:
+        put<int32_t>(place, answer.ordinal);
+        return true;
+    case 10:
+        put<uint8_t>(place, answer.ipc_capable);
+        return true;
+    case 11:
+        put<uint64_t>(place, answer.start);
+        return true;
+    case 12:
+        put<uint64_t>(place, answer.bytes);
+        return true;
+    case 13: /* mapped */
+        put<uint8_t>(place, answer.type != 0);
+        return true;
+    case 14:
+        put<uint64_t>(place, answer.handle_types);
+        return true;
+    case 17:
+        put<uint64_t>(place, answer.pooled ? 1 : 0);
+        return true;
+    default:
+        return false;
+    }
+}
+
+int submit_fill(struct queue &queue, guard &held, uint64_t address, uint32_t word, size_t count)
+{
+    return queue_submit(
+        queue, held,
+        [address, word, count](struct queue &) {
+            uint32_t *words = reinterpret_cast<uint32_t *>(address);
+            std::fill(words, words + count, word);
+            return (int)SUCCESS;
+        },
+        false);
+}
+
+int submit_copy(struct queue &queue, guard &held, void *to, const void *from, size_t bytes)
+{
+    return queue_submit(
+        queue, held,
+        [to, from, bytes](struct queue &) {
+            memcpy(to, from, bytes);
+            return (int)SUCCESS;
+        },
+        false);
+}
+
+int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count)
+{
+    guard held(driver_lock);
+    int result = SUCCESS;
+    struct queue *queue = queue_find(stream, &result);
+    if (queue == nullptr) {
+        return result;
+    }
+    /* The legacy stream cannot be asked while another one, that it would wait for, captures. */
+    if (queue->legacy && capture_check_legacy(*queue->device) != SUCCESS) {
+        return CAPTURE_IMPLICIT;
+    }
+    const struct capture *capture = queue->capture;
+    *status = capture == nullptr ? 0 : capture->invalidated ? 2 : 1;
+    if (*status == 1) {
+        *id = capture->id;
+        *graph = capture->graph;
+        *nodes = reinterpret_cast<void *const *>(queue->frontier.data());
+        *count = queue->frontier.size();
+    }
+    return SUCCESS;
+}
+
+int capture_depend(void *stream, void **nodes, size_t count, unsigned flags)
+{
+    guard held(driver_lock);
+    int result = SUCCESS;
+    struct queue *queue = queue_find(stream, &result);
+    if (queue == nullptr || queue->capture == nullptr || queue->capture->invalidated) {
+        return queue == nullptr ? result : queue->capture == nullptr ? ILLEGAL_STATE : CAPTURE_INVALIDATED;
+    }
+    const std::vector<std::unique_ptr<struct node>> &known = queue->capture->graph->body->nodes;
+    std::vector<struct node *> frontier = flags == 0 ? queue->frontier : std::vector<struct node *>();
+    for (size_t at = 0; at < count; at++) {
+        struct node *node = static_cast<struct node *>(nodes[at]);
+        auto same = [node](const std::unique_ptr<struct node> &other) { return other.get() == node; };
+        if (std::find_if(known.begin(), known.end(), same) == known.end()) {
+            return INVALID_VALUE;
+        }
+        if (std::find(frontier.begin(), frontier.end(), node) == frontier.end()) {
+            frontier.push_back(node);
+        }
+    }
+    queue->frontier.swap(frontier);
+    return SUCCESS;
+}
+
+int stream_make(void **stream, unsigned flags)
+{
+    guard held(driver_lock);
+    struct device *device = device_current();
+    if (device == nullptr) {
+        return INVALID_CONTEXT;
+    }
+    *stream = queue_create(device, (flags & 1) != 0, false);
+    return SUCCESS;
+}
+
+int event_make(void **event)
+{
+    guard held(driver_lock);
+    if (device_current() == nullptr) {
+        return INVALID_CONTEXT;
+    }
+    *event = new struct event();
+    handle_add(*event);
+    return SUCCESS;
+}
+
+struct event *event_find(void *handle)
+{
+    return handle_is(handle) ? static_cast<struct event *>(handle) : nullptr;
+}
+
+int event_drop(void *event)
+{
+    guard held(driver_lock);
+    if (!handle_is(event)) {
+        return INVALID_HANDLE;
+    }
+    handle_remove(event);
+    delete static_cast<struct event *>(event);
+    return SUCCESS;
+}
+
+int capture_finish(void *stream, void **graph)
+{
+    guard held(driver_lock);
+    int result = SUCCESS;
+    struct queue *queue = queue_find(stream, &result);
+    struct graph *made = nullptr;
+    result = queue == nullptr ? result : capture_end(*queue, &made);
+    *graph = made;
+    return result;
+}
+
+int graph_instantiate(void **executable, void *graph)
+{
+    guard held(driver_lock);
+    if (!handle_is(graph)) {
+        return INVALID_HANDLE;
+    }
+    *executable = new simgpu::executable{static_cast<struct graph *>(graph)->body};
+    handle_add(*executable);
+    return SUCCESS;
+}
+
+/* The graph goes without the lock: what it holds may need it. */
+int graph_drop(void *graph)
+{
+    {
+        guard held(driver_lock);
+        if (!handle_is(graph)) {
+            return INVALID_HANDLE;
+        }
+        handle_remove(graph);
+    }
+    delete static_cast<struct graph *>(graph);
+    return SUCCESS;
+}
+
+int executable_drop(void *executable)
+{
+    {
+        guard held(driver_lock);
+        if (!handle_is(executable)) {
+            return INVALID_HANDLE;
+        }
+        handle_remove(executable);
+    }
+    delete static_cast<struct executable *>(executable);
+    return SUCCESS;
+}
+
+int executable_launch(void *executable, void *stream)
+{
+    guard held(driver_lock);
+    int result = SUCCESS;
+    struct queue *queue = queue_find(stream, &result);
+    if (queue == nullptr || !handle_is(executable)) {
+        return queue == nullptr ? result : INVALID_HANDLE;
+    }
+    return graph_launch(*static_cast<struct executable *>(executable), *queue, held);
+}
+
+/* flags 1: the caller's references become the graph's. */
+int graph_hold(void *graph, void *object, unsigned references, unsigned flags)
+{
+    guard held(driver_lock);
+    if (!handle_is(graph) || !handle_is(object) || references == 0) {
+        return INVALID_VALUE;
+    }
+    struct user_object *what = static_cast<struct user_object *>(object);
+    if ((flags & 1) == 0) {
+        what->references += references;
+    }
+    for (unsigned turn = 0; turn < references; turn++) {
+        static_cast<struct graph *>(graph)->body->objects.push_back(what);
+    }
+    return SUCCESS;
+}
+
+int handle_drop(void *module)
+{
+    guard held(driver_lock);
+    if (!handle_is(module)) {
+        return INVALID_HANDLE;
+    }
+    handle_remove(module);
+    delete static_cast<char *>(module);
+    return SUCCESS;
+}
+
+} // namespace simgpu

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "simgpu/driver/driver.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+namespace simgpu
+{
+
+/* A task is done, somewhere. Never destroyed: workers outlive main. */
+static std::condition_variable &finished = *new std::condition_variable();
+
+static std::vector<struct queue *> &all_queues = *new std::vector<struct queue *>();
+
+static bool blocking_launches()
+{
+    const char *text = getenv(driver_is_hip ? "AMD_SERIALIZE_KERNEL" : "CUDA_LAUNCH_BLOCKING");
+    return text != nullptr && text[0] != 0 && text[0] != '0';
+}
+
+/* -- workers --------------------------------------------------------------------------------------- */
+
+static bool ready(const struct task &task)
+{
+    for (const std::shared_ptr<struct task> &other : task.waits) {
+        if (!other->done) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void worker(struct queue *queue)
+{
+    guard held(driver_lock);
+    for (;;) {
+        while (queue->tasks.empty() && !queue->stopping) {
+            queue->wake.wait(held);
+        }
+        if (queue->tasks.empty()) {
+            break;
+        }
+        std::shared_ptr<struct task> task = queue->tasks.front();
+        while (!ready(*task)) {
+            finished.wait(held);
+        }
+        held.unlock();
+        int result = task->body(*queue);
+        task->body = nullptr; /* what it kept alive */
+        held.lock();
+        if (result != SUCCESS) {
+            queue->device->failed = result;
+        }
+        queue->tasks.pop_front();
+        task->waits.clear();
+        task->done = true;
+        finished.notify_all();
+    }
+    machine_release(queue->machine);
+    held.unlock();
+    delete queue;
+}
+
+static void worker_start(struct queue &queue)
+{
+    sigset_t all, former;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &former);
+    std::thread(worker, &queue).detach();
+    pthread_sigmask(SIG_SETMASK, &former, nullptr);
+    queue.started = true;
+}
+
+/* -- streams --------------------------------------------------------------------------------------- */
+
+struct queue *queue_create(struct device *device, bool non_blocking, bool legacy)
+{
+    struct queue *queue = new struct queue();
+    queue->device = device;
+    queue->non_blocking = non_blocking;
+    queue->legacy = legacy;
+    all_queues.push_back(queue);
+    handle_add(queue);
+    return queue;
+}
+
+struct queue *queue_find(void *handle, int *result)
+{
+    if (handle == nullptr || handle == reinterpret_cast<void *>(1)) {
+        struct device *device = device_current();
+        *result = device == nullptr ? INVALID_CONTEXT : device->failed;
+        return *result == SUCCESS ? device->legacy : nullptr;
+    }
+    *result = handle_is(handle) ? SUCCESS : INVALID_HANDLE;
+    struct queue *queue = *result == SUCCESS ? static_cast<struct queue *>(handle) : nullptr;
+    if (queue != nullptr && queue->device->failed != SUCCESS) {
+        *result = queue->device->failed;
+        return nullptr;
+    }
+    return queue;
+}
+
+int queue_destroy(struct queue *queue, guard &)
+{
+    if (queue->capture != nullptr) {
+        capture_invalidate(*queue->capture);
+        capture_forget(*queue);
+    }
+    handle_remove(queue);
+    for (size_t at = 0; at < all_queues.size(); at++) {
+        if (all_queues[at] == queue) {
+            all_queues.erase(all_queues.begin() + (ptrdiff_t)at);
+            break;
+        }
+    }
+    queue->stopping = true; /* what is enqueued still runs */
+    if (queue->started) {
+        queue->wake.notify_one();
+    } else {
+        delete queue;
+    }
+    return SUCCESS;
+}
+
+static void push(struct queue &queue, work body)
+{
+    std::shared_ptr<struct task> task = std::make_shared<struct task>();
+    task->body = std::move(body);
+    task->waits.swap(queue.next_waits);
+    for (struct queue *other : all_queues) {
+        /* The legacy stream and the blocking ones of its device wait for each other. */
+        bool ordered = queue.legacy ? !other->non_blocking : !queue.non_blocking && other->legacy;
+        if (other != &queue && other->device == queue.device && ordered && other->last != nullptr &&
+            !other->last->done) {
+            task->waits.push_back(other->last);
+        }
+    }
+    queue.last = task;
+    queue.tasks.push_back(task);
+    if (!queue.started) {
+        worker_start(queue);
+    }
+    queue.wake.notify_one();
+}
+
+int queue_submit(struct queue &queue, guard &held, work body, bool waits_if_blocking)
+{
+    if (queue.capture != nullptr) {
+        return capture_add(queue, std::move(body));
+    }
+    if (queue.legacy) {
+        int result = capture_check_legacy(*queue.device);
+        if (result != SUCCESS) {
+            return result;
+        }
+    }
+    push(queue, std::move(body));
+    return waits_if_blocking && blocking_launches() ? queue_synchronize(queue, held) : (int)SUCCESS;
+}
+
+static void await(const std::shared_ptr<struct task> &task, guard &held)
+{
+    while (task != nullptr && !task->done) {
+        finished.wait(held);
+    }
+}
+
+/* Asking a capturing stream what it has done makes no sense, and spoils the capture. */
+static int refuse_capturing(struct queue &queue)
+{
+    if (queue.capture == nullptr) {
+        return SUCCESS;
+    }
+    capture_invalidate(*queue.capture);
+    return CAPTURE_UNSUPPORTED;
+}
+
+int queue_synchronize(struct queue &queue, guard &held)
+{
+    int result = refuse_capturing(queue);
+    if (result != SUCCESS) {
+        return result;
+    }
+    struct device *device = queue.device;
+    std::shared_ptr<struct task> last = queue.last;
+    await(last, held);
+    return device->failed;
+}
+
+int queue_query(struct queue &queue, guard &)
+{
+    int result = refuse_capturing(queue);
+    if (result != SUCCESS) {
+        return result;
+    }
+    if (queue.device->failed != SUCCESS) {
+        return queue.device->failed;
+    }
+    return queue.last == nullptr || queue.last->done ? SUCCESS : NOT_READY;
+}
+
+void device_drain(struct device &device, guard &held)
+{
+    std::vector<std::shared_ptr<struct task>> lasts;
+    for (struct queue *queue : all_queues) {
+        if (queue->device == &device && queue->last != nullptr) {
+            lasts.push_back(queue->last);
+        }
+    }
+    for (const std::shared_ptr<struct task> &last : lasts) {
+        await(last, held);
+    }
+}
+
+/* -- events ---------------------------------------------------------------------------------------- */
+
+int event_record(struct event &event, struct queue &queue, guard &held)
+{
+    event.capture_id = 0;
+    event.nodes.clear();
+    if (queue.capture != nullptr) {
+        if (queue.capture->invalidated) {
+            return CAPTURE_INVALIDATED;
+        }
+        event.capture_id = queue.capture->id;
+        event.nodes = queue.frontier;
+        return SUCCESS;
+    }
+    int result = queue_submit(
+        queue, held, [](struct queue &) { return (int)SUCCESS; }, false);
+    event.recorded = queue.last;
+    return result;
+}
+
+/* The waiting stream comes to take part in the event's capture. */
+static int wait_captured(struct event &event, struct queue &queue)
+{
+    struct capture *capture = capture_by_id(event.capture_id);
+    if (capture == nullptr) {
+        return CAPTURED_EVENT; /* that capture has ended */
+    }
+    if (queue.capture != nullptr && queue.capture != capture) {
+        capture_invalidate(*capture);
+        capture_invalidate(*queue.capture);
+        return CAPTURE_MERGE;
+    }
+    if (queue.legacy) {
+        capture_invalidate(*capture);
+        return CAPTURE_IMPLICIT;
+    }
+    if (capture->invalidated) {
+        return CAPTURE_INVALIDATED;
+    }
+    queue.capture = capture;
+    capture->members.insert(&queue);
+    for (struct node *node : event.nodes) {
+        bool known = false;
+        for (struct node *other : queue.frontier) {
+            known = known || other == node;
+        }
+        if (!known) {
+            queue.frontier.push_back(node);
+        }
+    }
+    return SUCCESS;
+}
+
+int event_wait(struct event &event, struct queue &queue, guard &)
+{
+    if (event.capture_id != 0) {
+        return wait_captured(event, queue);
+    }
+    if (queue.capture != nullptr) {
+        if (event.recorded == nullptr) {
+            return SUCCESS;
+        }
+        capture_invalidate(*queue.capture);
+        return CAPTURE_ISOLATION; /* what was recorded outside of the capture */
+    }
+    if (event.recorded != nullptr && !event.recorded->done) {
+        queue.next_waits.push_back(event.recorded);
+    }
+    return SUCCESS;
+}
+
+static int refuse_captured(struct event &event)
+{
+    struct capture *capture = capture_by_id(event.capture_id);
+    if (event.capture_id == 0) {
+        return capture_check_unsafe();
+    }
+    if (capture != nullptr) {
+        capture_invalidate(*capture);
+    }
+    return CAPTURED_EVENT;
+}
+
+int event_query(struct event &event, guard &)
+{
+    int result = refuse_captured(event);
+    if (result != SUCCESS) {
+        return result;
+    }
+    return event.recorded == nullptr || event.recorded->done ? SUCCESS : NOT_READY;
+}
+
+int event_synchronize(struct event &event, guard &held)
+{
+    int result = refuse_captured(event);
+    if (result == SUCCESS) {
+        std::shared_ptr<struct task> task = event.recorded;
+        await(task, held);
+    }
+    return result;
+}
+
+} // namespace simgpu
