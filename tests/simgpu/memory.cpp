@@ -12,6 +12,8 @@
 namespace simgpu
 {
 
+#define BLOCK_PENDING_MAX 32 /* live */
+
 /* -- views ---------------------------------------------------------------------------------------- */
 
 static size_t view_slot(const struct view &view, const struct word *word)
@@ -137,7 +139,8 @@ static void performed(struct machine &machine, uint64_t address, uint32_t bytes,
     if (machine.options.observe != nullptr) {
         machine.options.observe(machine.options.observer, address);
     }
-    for (size_t at = machine.polling.size(); at-- > 0;) {
+    /* Live: live_wait looks at everything that is polled, from wherever it is stored. */
+    for (size_t at = machine.options.live ? 0 : machine.polling.size(); at-- > 0;) {
         struct thread *thread = machine.polling[at];
         if (address < thread->watched + thread->watched_bytes && thread->watched < address + bytes) {
             machine_wake(machine, *thread);
@@ -353,8 +356,26 @@ uint64_t memory_exchange(struct machine &machine, struct thread &thread, uint64_
     return old;
 }
 
+/* Live grids have thousands of threads: most of what they stored is performed, in any order of threads. */
+static void thin_out(struct machine &machine, struct block &block)
+{
+    size_t count = block.threads.size();
+    size_t first = machine.random.below(count);
+    for (size_t turn = 0; turn < count; turn++) {
+        struct store_buffer &buffer = block.threads[(first + turn) % count].buffer;
+        bool keep = block.buffer.entries.size() < BLOCK_PENDING_MAX && machine.random.chance(2000);
+        while (!buffer.entries.empty() && !keep && perform_some(machine, buffer)) {
+        }
+    }
+    while (block.buffer.entries.size() > BLOCK_PENDING_MAX && perform_some(machine, block.buffer)) {
+    }
+}
+
 void memory_barrier(struct machine &machine, struct block &block)
 {
+    if (machine.options.live) {
+        thin_out(machine, block);
+    }
     for (struct thread &thread : block.threads) {
         std::vector<struct pending> &entries = thread.buffer.entries;
         block.buffer.entries.insert(block.buffer.entries.end(), entries.begin(), entries.end());

@@ -111,6 +111,7 @@ static struct device *device_make(int ordinal, int physical)
     memcpy(device->uuid, driver_is_hip ? "simulatedAMD" : "simulatedNVI", 12);
     memcpy(device->uuid + 12, &physical, sizeof(physical));
     device->multiprocessors = (int)environment_number("SIMGPU_MULTIPROCESSORS", 4);
+    device->reads_any_memory = environment_number("SIMGPU_ANY_MEMORY", 0) != 0;
     device->legacy = queue_create(device, false, true);
     return device;
 }

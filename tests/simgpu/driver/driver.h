@@ -15,6 +15,7 @@
  *   SIMGPU_DEVICES          how many there are; 8
  *   SIMGPU_PRIVATE_DEVICE   1: one device, another one in each process
  *   SIMGPU_MULTIPROCESSORS  of a device; 4, each holding 2 blocks of 512 threads
+ *   SIMGPU_ANY_MEMORY       1: devices read any memory of the process, page-locked or not
  *   SIMGPU_FAULTS           "cuMemCreate=2,cuIpcGetMemHandle@3=1,cuLaunchKernel@2+=invalidate": the call fails with that
  *                           result: always, the third time, from the second time on; "invalidate": every capture is
  *                           invalidated before the call, as if another thread had done something unsafe
@@ -84,6 +85,7 @@ struct device {
     int ordinal, physical;
     uint8_t uuid[16];
     int multiprocessors;
+    bool reads_any_memory;
     int failed;           /* the result that every later call gets */
     struct queue *legacy; /* the NULL stream */
     bool peers[16];

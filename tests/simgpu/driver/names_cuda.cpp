@@ -98,6 +98,8 @@ EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
         *value = 0;
         return SUCCESS;
     case 100: /* pageable memory through the host's page tables */
+        *value = device_at(device)->reads_any_memory;
+        return SUCCESS;
     case 102:
     case 103:
         *value = 1;

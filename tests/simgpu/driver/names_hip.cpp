@@ -84,7 +84,7 @@ EXPORT int hipDeviceGetAttribute(int *value, int attribute, int device)
         *value = 4;
         return SUCCESS;
     case 66: /* pageable memory through the host's page tables */
-        *value = 1;
+        *value = device_at(device)->reads_any_memory;
         return SUCCESS;
     default:
         *value = 0;
