@@ -113,6 +113,13 @@ typedef struct tutti_comm tutti_comm;
  * (CUDA_DEVICE_MAX_CONNECTIONS). The host backend needs no such permission. */
 #define TUTTI_COMM_SHARE_DEVICE 1u
 
+/* A promise: while the communicator lives, one stream of its device at a time carries collectives, whoever's they are. GPU
+ * backends then launch theirs programmatically where the device can (NVIDIA, compute capability 9.0 and later), and let
+ * the kernel behind one take its place while that one still waits for its peers: about 0.2 us less for a small message. Without
+ * the promise kept, two such streams can fill the device with kernels that wait for each other. One lane only, and not
+ * with TUTTI_COMM_SHARE_DEVICE. Without effect on other devices and on the host. */
+#define TUTTI_COMM_ONLY_COLLECTIVE_STREAM 8u
+
 typedef struct tutti_comm_options {
     size_t struct_bytes;
     const char *backend; /* "cuda", "hip", "host"; NULL: the setting TUTTI_BACKEND, else the best usable one */

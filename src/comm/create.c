@@ -50,9 +50,17 @@ static void creation_clear(struct creation *creation)
 
 static tutti_status options_check(const tutti_comm_options *options)
 {
-    if ((options->flags & ~TUTTI_COMM_SHARE_DEVICE) != 0) {
+    const uint32_t defined = TUTTI_COMM_SHARE_DEVICE | TUTTI_COMM_ONLY_COLLECTIVE_STREAM;
+    if ((options->flags & ~defined) != 0) {
         return error_set(TUTTI_ERR_ARGUMENT, "options->flags is 0x%x, but only 0x%x is defined", options->flags,
-                         TUTTI_COMM_SHARE_DEVICE);
+                         defined);
+    }
+    if ((options->flags & TUTTI_COMM_ONLY_COLLECTIVE_STREAM) != 0 &&
+        (options->lanes > 1 || (options->flags & TUTTI_COMM_SHARE_DEVICE) != 0)) {
+        return error_set(TUTTI_ERR_ARGUMENT,
+                         "options->flags promises that one stream of the device carries collectives "
+                         "(TUTTI_COMM_ONLY_COLLECTIVE_STREAM), but %s asks for several",
+                         options->lanes > 1 ? "options->lanes" : "TUTTI_COMM_SHARE_DEVICE");
     }
     if (options->lanes < 0 || options->lanes > TUTTI_LANES_MAX) {
         return error_set(TUTTI_ERR_ARGUMENT, "options->lanes is %d, not from 1 to %d (0: 1)", options->lanes,

@@ -31,8 +31,8 @@
 #define EPOCH_UNITS 1024u
 
 struct arena_head {
-    /* Advanced by this rank's own blocks: `begun` when a block starts (only under programmatic launch), `ended` when
-     * it leaves. The call's epoch is ended / EPOCH_UNITS while its grid runs. */
+    /* Advanced by this rank's own blocks: `begun` when a block runs (only where launches are programmatic, which they all are
+     * in a communicator, or none), `ended` when it leaves. The call's epoch is ended / EPOCH_UNITS while its grid runs. */
     uint64_t begun, ended;
     /* What this rank is doing, for peers that lose patience: of call e at [e & 1]. */
     uint64_t signature[2];
@@ -62,21 +62,26 @@ enum { FAILURE_TIMEOUT = 1, FAILURE_MISMATCH = 2 };
 enum {
     KERNEL_PROGRAMMATIC = 1, /* launched programmatically: wait for what comes before, let in what comes after */
     KERNEL_EAGER = 2,        /* not part of a graph */
+    KERNEL_EARLY = 4,        /* programmatic: let it in as soon as this block runs; see turn.h */
 };
 
 /* What every call needs comes first: parameters are fetched a cache line at a time, on the way to the first store. */
 struct kernel_arguments {
-    uint64_t lanes[KERNEL_WORLD_MAX]; /* this lane in every rank's arena, as mapped here */
+    uint64_t own; /* lanes[rank] */
     uint64_t src, dst;
     uint64_t units; /* elements (reductions) or bytes (copies) of the result or of each block */
     uint64_t half_bytes;
-    uint32_t rank, world;
+    uint32_t rank;
     uint32_t tile_shift; /* a block handles 1 << tile_shift 16-byte vectors at a time */
     uint32_t op;         /* tutti_op */
-    uint32_t kind;       /* tutti_collective */
     uint32_t flags;
+    uint32_t share; /* EPOCH_UNITS / blocks: what a block adds to a counter */
+    uint32_t world;
+    uint64_t lanes[KERNEL_WORLD_MAX]; /* this lane in every rank's arena, as mapped here */
+    uint32_t kind;                    /* tutti_collective */
     uint32_t root;
     uint32_t lane;
+    uint32_t reserved;
     uint64_t signature;
     uint64_t timeout_ns;
     uint64_t note; /* struct failure_note, as the device sees it */

@@ -108,22 +108,23 @@ PORT_KERNEL(tutti_copies)
             port_store_system4(slot_at(arguments, turn, peer, arguments.rank * slot_bytes + vec * 16), value);
         }
     }
-    turn_announce(arguments, turn);
-    port_sync(); /* in place: what this block sends has been read before it writes there */
+    turn_announce(arguments, turn); /* in place: its barrier stands between what the block reads and what it writes */
     for (uint64_t first = begin; first < most; first += stride) {
         uint64_t vec = first + column;
         bool comes = !mine && vec < incoming;
         struct vec4 value = {0, 0, 0, 0};
         if (comes) {
-            value =
-                receive(arguments, turn, slot_at(arguments, turn, arguments.rank, peer * slot_bytes + vec * 16), peer);
+            value = receive(arguments, turn, slot_at(arguments, turn, arguments.rank, peer * slot_bytes + vec * 16),
+                            peer, 0);
         }
         unpack_line(arguments, peer, vec, value, comes);
         if (mine && vec < incoming) {
             keep_line(arguments, vec);
         }
     }
-    if (turn_finish(arguments, turn)) {
+    const bool failed = port_sync_or(turn.failed);
+    turn_polled(arguments, turn);
+    if (failed) {
         poison_lines(arguments, peer, begin + column, stride);
     }
     turn_leave(arguments);

@@ -28,8 +28,8 @@
 
 struct job {
     struct span src, dst;
-    uint64_t vecs, slot_bytes;
-    uint64_t begin, stride; /* of the block's tiles */
+    uint32_t vecs;
+    uint32_t begin, stride; /* of the block's tiles */
 };
 
 template <class Type> PORT_DEVICE struct job job_make(const struct kernel_arguments &arguments)
@@ -37,21 +37,22 @@ template <class Type> PORT_DEVICE struct job job_make(const struct kernel_argume
     struct job job;
     job.src = span_make(arguments.src, arguments.units * Type::element_bytes);
     job.dst = span_make(arguments.dst, job.src.bytes);
-    job.vecs = (job.src.bytes + 15) / 16;
-    job.slot_bytes = arguments.half_bytes / arguments.world / 16 * 16;
-    job.begin = (uint64_t)port_block() << arguments.tile_shift;
-    job.stride = (uint64_t)port_blocks() << arguments.tile_shift;
+    job.vecs = (uint32_t)((job.src.bytes + 15) / 16);
+    job.begin = port_block() << arguments.tile_shift;
+    job.stride = port_blocks() << arguments.tile_shift;
     return job;
 }
 
-template <class Type> PORT_DEVICE void poison(const struct kernel_arguments &arguments, const struct job &job)
+/* Where `sender`'s vector `vec` arrives at the rank whose lane is at `lane`, but for the half's offset: known before the epoch is. */
+template <int world>
+PORT_DEVICE uint64_t inbox(const struct kernel_arguments &arguments, uint64_t lane, uint32_t sender, uint32_t vec)
 {
-    uint32_t tile_words = 4u << arguments.tile_shift;
-    for (uint64_t first = job.begin; first < job.vecs; first += job.stride) {
-        for (uint32_t word = port_thread(); word < tile_words; word += port_threads()) {
-            span_store_word<Type::element_bytes, false>(job.dst, first * 16 + (uint64_t)word * 4, nan_word(Type()));
-        }
-    }
+    return lane + sender * (arguments.half_bytes / world / 16 * 16) + (uint64_t)vec * 16;
+}
+
+PORT_DEVICE struct vec4 *slot_in(const struct turn &turn, uint64_t inbox)
+{
+    return reinterpret_cast<struct vec4 *>(inbox + turn.half);
 }
 
 /* A sum of whole vectors: the path that has to be short. The same bytes cross the wire on either. */
@@ -63,55 +64,75 @@ template <class Type> PORT_DEVICE bool is_plain(const struct kernel_arguments &a
 
 /* -- few ranks: a thread a vector, sums in registers ----------------------------------------------- */
 
+/* Peers in turn, each rank beginning behind itself. */
+template <int world> PORT_DEVICE uint32_t peer_after(uint32_t rank, uint32_t offset)
+{
+    uint32_t peer = rank + offset;
+    return peer >= world ? peer - world : peer;
+}
+
+/* Vector `distance` behind those that `outboxes` were made for. */
+template <int world>
+PORT_DEVICE void push_lean(const struct turn &turn, const uint64_t *outboxes, uint32_t distance, struct vec4 own)
+{
+    const struct vec4 value = avoid_sentinel(own);
+#pragma unroll
+    for (uint32_t offset = 1; offset < world; offset++) {
+        port_store_system4(slot_in(turn, outboxes[offset]) + distance, value);
+    }
+}
+
 template <class Type, int world, bool plain>
-PORT_DEVICE void take_lean(const struct kernel_arguments &arguments, struct turn &turn, const struct job &job,
-                           uint64_t vec, struct vec4 own)
+PORT_DEVICE void take_lean(const struct kernel_arguments &arguments, struct turn &turn, const struct span &dst,
+                           uint32_t vec, struct vec4 own)
 {
     struct vec4 values[world];
 #pragma unroll
     for (uint32_t peer = 0; peer < world; peer++) {
         values[peer] = own;
         if (peer != arguments.rank) {
-            values[peer] = receive(arguments, turn,
-                                   slot_at(arguments, turn, arguments.rank, peer * job.slot_bytes + vec * 16), peer);
+            struct vec4 *slot = slot_in(turn, inbox<world>(arguments, arguments.own, peer, vec));
+            values[peer] = receive(arguments, turn, slot, peer, nan_word(Type()));
         }
     }
-    span_store<Type::element_bytes, plain>(job.dst, vec,
-                                           reduce_vec<Type, world>(plain ? OP_SUM : arguments.op, values));
+    span_store<Type::element_bytes, plain>(dst, vec, reduce_vec<Type, world>(plain ? OP_SUM : arguments.op, values));
 }
 
 template <class Type, int world, bool plain> PORT_DEVICE void one_shot_lean(const struct kernel_arguments &arguments)
 {
+    const bool programmatic = (arguments.flags & KERNEL_PROGRAMMATIC) != 0;
     const struct job job = job_make<Type>(arguments);
-    const uint64_t vec = job.begin + port_thread();
+    const uint32_t vec = job.begin + port_thread();
     struct vec4 own = {0, 0, 0, 0};
-    if (vec < job.vecs && (arguments.flags & KERNEL_PROGRAMMATIC) == 0) {
+    if (vec < job.vecs && !programmatic) {
         own = span_load<Type::element_bytes, plain>(job.src, vec); /* under way while the epoch is asked for */
     }
+    uint64_t outboxes[world];
+#pragma unroll
+    for (uint32_t offset = 1; offset < world; offset++) {
+        uint64_t lane = arguments.lanes[peer_after<world>(arguments.rank, offset)];
+        outboxes[offset] = inbox<world>(arguments, lane, arguments.rank, vec);
+        port_settle(outboxes[offset]);
+    }
     struct turn turn = turn_begin(arguments);
-    if (vec < job.vecs && (arguments.flags & KERNEL_PROGRAMMATIC) != 0) {
+    if (vec < job.vecs && programmatic) {
         own = span_load<Type::element_bytes, plain>(job.src, vec);
     }
-    struct vec4 value = own;
-    for (uint64_t at = vec; at < job.vecs && !turn.failed; at += job.stride) {
-        value = at == vec ? own : span_load<Type::element_bytes, plain>(job.src, at);
-        value = avoid_sentinel(value);
-#pragma unroll
-        for (uint32_t offset = 1; offset < world; offset++) {
-            uint32_t peer = arguments.rank + offset;
-            peer -= peer >= world ? world : 0;
-            port_store_system4(slot_at(arguments, turn, peer, arguments.rank * job.slot_bytes + at * 16), value);
+    if (vec < job.vecs && !turn.failed) {
+        push_lean<world>(turn, outboxes, 0, own);
+        for (uint32_t at = vec + job.stride; at < job.vecs; at += job.stride) {
+            push_lean<world>(turn, outboxes, at - vec, span_load<Type::element_bytes, plain>(job.src, at));
         }
     }
     turn_announce(arguments, turn);
-    for (uint64_t at = vec; at < job.vecs; at += job.stride) {
-        value = at == vec ? own : span_load<Type::element_bytes, plain>(job.src, at);
-        take_lean<Type, world, plain>(arguments, turn, job, at, value);
+    if (vec < job.vecs) {
+        take_lean<Type, world, plain>(arguments, turn, job.dst, vec, own);
+        for (uint32_t at = vec + job.stride; at < job.vecs; at += job.stride) {
+            own = span_load<Type::element_bytes, plain>(job.src, at);
+            take_lean<Type, world, plain>(arguments, turn, job.dst, at, own);
+        }
     }
-    if (turn_finish(arguments, turn)) {
-        poison<Type>(arguments, job);
-    }
-    turn_leave(arguments);
+    turn_end(arguments, turn);
 }
 
 /* -- many ranks: a thread a (peer, vector), sums through shared memory -------------------------------- */
@@ -119,12 +140,12 @@ template <class Type, int world, bool plain> PORT_DEVICE void one_shot_lean(cons
 /* Adds up the block's tile word by word; rank r's vectors begin at tile[r << tile_shift]. */
 template <class Type, int world, bool plain>
 PORT_DEVICE void reduce_tile(const struct kernel_arguments &arguments, const struct vec4 *tile, const struct span &dst,
-                             uint64_t first_vec)
+                             uint64_t first_byte)
 {
     const uint32_t *words = reinterpret_cast<const uint32_t *>(tile);
     uint32_t tile_words = 4u << arguments.tile_shift;
     for (uint32_t word = port_thread(); word < tile_words; word += port_threads()) {
-        uint64_t offset = first_vec * 16 + (uint64_t)word * 4;
+        uint64_t offset = first_byte + (uint64_t)word * 4;
         if (offset < dst.bytes) {
             span_store_word<Type::element_bytes, plain>(
                 dst, offset, reduce_word<Type, world>(plain ? OP_SUM : arguments.op, words + word, tile_words));
@@ -139,45 +160,43 @@ PORT_DEVICE void one_shot_spread(const struct kernel_arguments &arguments, struc
     const uint32_t column = port_thread() & ((1u << arguments.tile_shift) - 1);
     const bool mine = peer == arguments.rank;
     const struct job job = job_make<Type>(arguments);
-    const uint64_t vec = job.begin + column;
+    const uint32_t vec = job.begin + column;
+    const bool programmatic = (arguments.flags & KERNEL_PROGRAMMATIC) != 0;
     struct vec4 own = {0, 0, 0, 0};
-    if (vec < job.vecs && (arguments.flags & KERNEL_PROGRAMMATIC) == 0) {
+    if (vec < job.vecs && !programmatic) {
         own = span_load<Type::element_bytes, plain>(job.src, vec); /* under way while the epoch is asked for */
     }
+    uint64_t outbox = inbox<world>(arguments, arguments.lanes[peer], arguments.rank, vec);
+    port_settle(outbox);
     struct turn turn = turn_begin(arguments);
-    if (vec < job.vecs && (arguments.flags & KERNEL_PROGRAMMATIC) != 0) {
+    if (vec < job.vecs && programmatic) {
         own = span_load<Type::element_bytes, plain>(job.src, vec);
     }
-    if (!mine && !turn.failed) {
-        for (uint64_t at = vec; at < job.vecs; at += job.stride) {
-            struct vec4 value = avoid_sentinel(at == vec ? own : span_load<Type::element_bytes, plain>(job.src, at));
-            port_store_system4(slot_at(arguments, turn, peer, arguments.rank * job.slot_bytes + at * 16), value);
+    if (!mine && vec < job.vecs && !turn.failed) {
+        port_store_system4(slot_in(turn, outbox), avoid_sentinel(own));
+        for (uint32_t at = vec + job.stride; at < job.vecs; at += job.stride) {
+            port_store_system4(slot_in(turn, outbox) + (at - vec),
+                               avoid_sentinel(span_load<Type::element_bytes, plain>(job.src, at)));
         }
     }
     turn_announce(arguments, turn);
-    bool failed = false;
-    for (uint64_t first = job.begin; first < job.vecs; first += job.stride) {
-        uint64_t at = first + column;
+    for (uint32_t first = job.begin; first < job.vecs; first += job.stride) {
+        const uint32_t at = first + column;
         if (first != job.begin) {
             port_sync(); /* the tile has been read */
+            if (mine && at < job.vecs) {
+                own = span_load<Type::element_bytes, plain>(job.src, at);
+            }
         }
         if (at < job.vecs) {
-            tile[port_thread()] =
-                !mine       ? receive(arguments, turn,
-                                      slot_at(arguments, turn, arguments.rank, peer * job.slot_bytes + at * 16), peer)
-                : at == vec ? own
-                            : span_load<Type::element_bytes, plain>(job.src, at);
+            struct vec4 *slot = slot_in(turn, inbox<world>(arguments, arguments.own, peer, at));
+            tile[port_thread()] = mine ? own : receive(arguments, turn, slot, peer, nan_word(Type()));
         }
+        port_sync();
         if (first + job.stride >= job.vecs) {
-            failed = turn_finish(arguments, turn);
-        } else {
-            port_sync();
+            turn_polled(arguments, turn);
         }
-        reduce_tile<Type, world, plain>(arguments, tile, job.dst, first);
-    }
-    if (failed) {
-        port_sync(); /* poison goes where the last sums went */
-        poison<Type>(arguments, job);
+        reduce_tile<Type, world, plain>(arguments, tile, job.dst, (uint64_t)first * 16);
     }
     turn_leave(arguments);
 }

@@ -35,6 +35,12 @@ PORT_DEVICE void port_sync()
     __syncthreads();
 }
 
+/* Keeps the compiler from working the value out later, behind a wait. */
+PORT_DEVICE void port_settle(uint64_t &value)
+{
+    asm volatile("" : "+l"(value));
+}
+
 /* True on all threads if true on any. Also a barrier. */
 PORT_DEVICE bool port_sync_or(bool value)
 {

@@ -50,6 +50,10 @@ PORT_DEVICE void port_sync()
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
 }
 
+PORT_DEVICE void port_settle(uint64_t &)
+{
+}
+
 /*
  * True on all threads if true on any. Also a barrier, and the last one before a block counts itself out: every thread's
  * stores have been performed when it returns, so that none of them can be overtaken by the count. (The end of a grid orders

@@ -83,6 +83,10 @@ PORT_DEVICE void port_sync()
     simulated_barrier(false);
 }
 
+PORT_DEVICE void port_settle(uint64_t &)
+{
+}
+
 PORT_DEVICE bool port_sync_or(bool value)
 {
     return simulated_barrier(value);

@@ -9,13 +9,13 @@
  * Programmatic launch. Between two of our kernels a user's kernel may stand that was launched programmatically and
  * never waits: then ours can start before the one before it has left, and `ended` would still show the former
  * epoch. So under KERNEL_PROGRAMMATIC a block takes its number from `begun` (all blocks of earlier calls have
- * begun and counted themselves before they let anybody in) and waits until `ended` has caught up.
+ * counted themselves there before they let anybody in) and waits until `ended` has caught up.
  *
  * Waiting. A thread that waits looks at the clock and at the abort word every few polls. Time is added up in steps
  * of at most STEP_NS_MAX, so that a stopped device or a debugger does not count as waiting.
  *
- * Leaving. A thread whose wait failed goes on to the end with `failed` set: barriers stay matched, the block
- * poisons its outputs and still advances `ended`. A call that begins after a failure has failed itself and pushes
+ * Leaving. A thread whose wait failed goes on to the end with `failed` set: barriers stay matched, what it waited for
+ * becomes NaN (reductions) or zero (copies), and the block still advances `ended`. A call that begins after a failure has failed itself and pushes
  * nothing: a peer that is still in an earlier call could take what it pushes for that call's.
  */
 #ifndef TUTTI_KERNELS_TURN_H
@@ -38,6 +38,11 @@ struct turn {
 PORT_DEVICE struct arena_head *head_of(const struct kernel_arguments &arguments, uint32_t rank)
 {
     return reinterpret_cast<struct arena_head *>(arguments.lanes[rank]);
+}
+
+PORT_DEVICE struct arena_head *own_head(const struct kernel_arguments &arguments)
+{
+    return reinterpret_cast<struct arena_head *>(arguments.own);
 }
 
 /* Byte `offset` of this epoch's half in `rank`'s arena. */
@@ -83,13 +88,13 @@ PORT_COLD bool lost_patience(const struct kernel_arguments &arguments, uint64_t 
         patience.waited_ns += step_ns < STEP_NS_MAX ? step_ns : STEP_NS_MAX;
     }
     patience.last_ns = now_ns;
-    if (port_load_system(&head_of(arguments, arguments.rank)->abort) != 0) {
+    if (port_load_system(&own_head(arguments)->abort) != 0) {
         return true;
     }
     const struct failure_note *note = reinterpret_cast<const struct failure_note *>(arguments.note);
     uint64_t given_up = port_load_system8(&note->given_up);
     if (given_up == ~(uint64_t)0) {
-        port_store_system(&head_of(arguments, arguments.rank)->abort, 1); /* the calls behind this one fail at once */
+        port_store_system(&own_head(arguments)->abort, 1); /* the calls behind this one fail at once */
         return true;
     }
     if ((given_up >> peer & 1) == 0 && patience.waited_ns < arguments.timeout_ns + port_load_system8(&note->extra_ns)) {
@@ -105,97 +110,103 @@ PORT_COLD bool lost_patience(const struct kernel_arguments &arguments, uint64_t 
 
 /* -- begin and end -------------------------------------------------------------------------------- */
 
-/* What a block adds to a counter. */
-PORT_DEVICE uint64_t turn_share()
+/* Lets the successor's blocks take their places, if now is the time that `flags` ask for: by default behind the block's last
+ * poll, because a successor that fills the device while we still wait for a peer could keep that peer's kernel from
+ * starting; at once (KERNEL_EARLY) where the caller has promised that nobody else's collectives wait on this device. Thread 0
+ * alone, which has waited for the block's claim: whoever says it first says it for the block. */
+PORT_DEVICE void turn_let_successor_in(const struct kernel_arguments &arguments, const struct turn &turn, uint32_t when)
 {
-    return EPOCH_UNITS / port_blocks();
+    const uint32_t wanted = KERNEL_PROGRAMMATIC | when;
+    if ((arguments.flags & (KERNEL_PROGRAMMATIC | KERNEL_EARLY)) == wanted && turn.claim != ~(uint64_t)0) {
+        port_let_successor_in();
+    }
 }
 
-/* Programmatic launch only; see the top. Every thread reads `begun` before the block adds to it, so that what it sees is
- * below the next epoch's number whatever the other blocks have added. The block's own addition returns a value, which
- * turn_let_successor_in waits for: it has then been performed, and a successor counts it. */
-PORT_DEVICE void turn_claim_epoch(const struct kernel_arguments &arguments, struct turn &turn)
+/* Waits until all calls before `epoch` have left. True if it failed. */
+PORT_COLD bool await_former(const struct kernel_arguments &arguments, uint64_t epoch)
 {
-    struct arena_head *head = head_of(arguments, arguments.rank);
-    uint64_t begun = port_load_counter(&head->begun);
-    uint64_t ended = port_load_counter(&head->ended);
-    turn.failed = port_load_system(&head->abort) != 0;
+    const struct arena_head *head = own_head(arguments);
     struct patience patience = {0, 0};
-    turn.epoch = begun / EPOCH_UNITS;
-    for (uint32_t polls = 1; ended / EPOCH_UNITS < turn.epoch; polls++) {
-        if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, turn.epoch, patience, arguments.rank)) {
-            turn.failed = true;
-            break;
+    for (uint32_t polls = 1; port_load_counter(&head->ended) / EPOCH_UNITS < epoch; polls++) {
+        if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, arguments.rank)) {
+            return true;
         }
-        ended = port_load_counter(&head->ended);
-        turn.failed = port_load_system(&head->abort) != 0; /* the call before may have been the first to fail */
     }
-    port_sync();
-    if (port_thread() == 0) {
-        turn.claim = port_fetch_add_counter(&head->begun, turn_share());
-    }
+    return port_load_system(&head->abort) != 0; /* the call before may have been the first to fail */
 }
 
 PORT_DEVICE struct turn turn_begin(const struct kernel_arguments &arguments)
 {
+    const struct arena_head *head = own_head(arguments);
+    const bool programmatic = (arguments.flags & KERNEL_PROGRAMMATIC) != 0;
     struct turn turn;
     turn.claim = 0;
-    if ((arguments.flags & KERNEL_PROGRAMMATIC) != 0) {
+    if (programmatic) {
         port_wait_for_predecessor();
-        turn_claim_epoch(arguments, turn);
-    } else {
-        struct arena_head *head = head_of(arguments, arguments.rank);
-        uint64_t ended = port_load_counter(&head->ended);
-        turn.failed = port_load_system(&head->abort) != 0; /* travels at the same time */
-        turn.epoch = ended / EPOCH_UNITS;
     }
-    turn.half = ARENA_HEAD_BYTES + (turn.epoch & 1) * arguments.half_bytes;
+    /* All under way at the same time. */
+    uint64_t ended = port_load_counter(&head->ended);
+    uint64_t begun = programmatic ? port_load_counter(&head->begun) : 0;
+    turn.failed = port_load_system(&head->abort) != 0;
+    turn.epoch = (programmatic ? begun : ended) / EPOCH_UNITS;
+    if (programmatic && ended / EPOCH_UNITS < turn.epoch) {
+        turn.failed = await_former(arguments, turn.epoch);
+    }
+    turn.half = ARENA_HEAD_BYTES + ((turn.epoch & 1) != 0 ? arguments.half_bytes : 0);
     return turn;
 }
 
-/* Says what this rank is doing, for peers that lose patience. After the call's first stores to the peers: nobody is in a
- * hurry to read it. */
-PORT_DEVICE void turn_announce(const struct kernel_arguments &arguments, const struct turn &turn)
+/* After the block's first stores to its peers, while they travel: what nobody is in a hurry for. All threads of the block; all of
+ * them have read the epoch behind it, so that from here on the block may count itself. Under programmatic launch it does,
+ * in `begun`: the addition returns a value, which letting the successor in waits for. It has then been performed, and the
+ * successor counts it. */
+PORT_DEVICE void turn_announce(const struct kernel_arguments &arguments, struct turn &turn)
 {
-    if (port_block() == 0 && port_thread() == 0) {
-        struct arena_head *head = head_of(arguments, arguments.rank);
+    port_sync();
+    if (port_thread() != 0) {
+        return;
+    }
+    struct arena_head *head = own_head(arguments);
+    if ((arguments.flags & KERNEL_PROGRAMMATIC) != 0) {
+        turn.claim = port_fetch_add_counter(&head->begun, arguments.share);
+        turn_let_successor_in(arguments, turn, KERNEL_EARLY);
+    }
+    if (port_block() == 0) {
         port_store_system8(&head->signature[turn.epoch & 1], arguments.signature);
         port_store_system8(&head->call, turn.epoch);
     }
 }
 
-/* Only after a barrier behind the block's last poll: the first thread of a block that says so says it for the block, and a
- * successor that fills the device while we still wait for a peer could keep that peer's kernel from starting. */
-PORT_DEVICE void turn_let_successor_in(const struct kernel_arguments &arguments, const struct turn &turn)
+/* All threads of the block have polled for the last time, and passed a barrier since. */
+PORT_DEVICE void turn_polled(const struct kernel_arguments &arguments, const struct turn &turn)
 {
-    /* Only thread 0 has a claim that had to be waited for; the others must not speak for the block before it. */
-    if ((arguments.flags & KERNEL_PROGRAMMATIC) != 0 && port_thread() == 0 && turn.claim != ~(uint64_t)0) {
-        port_let_successor_in();
+    if (port_thread() == 0) {
+        turn_let_successor_in(arguments, turn, 0);
     }
 }
 
-/* All threads of the block have polled for the last time. True if one of them failed: the caller then poisons what
- * the block wrote before it leaves. */
-PORT_DEVICE bool turn_finish(const struct kernel_arguments &arguments, const struct turn &turn)
-{
-    bool failed = port_sync_or(turn.failed);
-    turn_let_successor_in(arguments, turn);
-    return failed;
-}
-
-/* The block's last act, after turn_finish. What the block wrote is ordered by the end of the grid, not by this. */
+/* The block's last act, after turn_polled. What the block wrote is ordered by the end of the grid, not by this. */
 PORT_DEVICE void turn_leave(const struct kernel_arguments &arguments)
 {
     if (port_thread() == 0) {
-        struct arena_head *head = head_of(arguments, arguments.rank);
-        if ((arguments.flags & KERNEL_PROGRAMMATIC) == 0) {
-            port_add_counter(&head->begun, turn_share()); /* nobody looks before we have left */
-        }
+        struct arena_head *head = own_head(arguments);
         if ((arguments.flags & KERNEL_EAGER) != 0) {
-            port_add_counter(&head->eager, turn_share());
+            port_add_counter(&head->eager, arguments.share);
         }
-        port_add_counter(&head->ended, turn_share());
+        port_add_counter(&head->ended, arguments.share);
     }
+}
+
+/* Both, for a block whose threads come from their last poll each for itself. They wait for one another only where somebody
+ * looks at the counters before the grid has ended: the host waits for eager calls' before it frees the arena, and
+ * programmatic successors run early. */
+PORT_DEVICE void turn_end(const struct kernel_arguments &arguments, const struct turn &turn)
+{
+    if ((arguments.flags & (KERNEL_PROGRAMMATIC | KERNEL_EAGER)) != 0) {
+        port_sync();
+    }
+    turn_polled(arguments, turn);
+    turn_leave(arguments);
 }
 
 /* -- self-validating words ------------------------------------------------------------------------ */
@@ -216,29 +227,47 @@ PORT_DEVICE struct vec4 avoid_sentinel(struct vec4 value)
     return value;
 }
 
-/* Waits on, after a first look that found the slot incomplete. */
-PORT_DEVICE struct vec4 receive_late(const struct kernel_arguments &arguments, struct turn &turn, struct vec4 *slot,
-                                     uint32_t peer)
+struct late {
+    struct vec4 value;
+    bool failed;
+};
+
+/* Waits on, after POLLS_PER_LOOK polls in vain. Out of line, with everything by value: the state of its patience would
+ * otherwise cost the first poll a tenth of a microsecond. */
+PORT_COLD struct late receive_late(const struct kernel_arguments &arguments, uint64_t epoch, const struct vec4 *slot,
+                                   uint32_t peer)
 {
     struct patience patience = {0, 0};
-    struct vec4 value = port_load_system4(slot);
-    for (uint32_t polls = 1; !is_complete(value); polls++) {
-        if (turn.failed || (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, turn.epoch, patience, peer))) {
-            turn.failed = true;
-            return value;
+    struct late late = {port_load_system4(slot), false};
+    for (uint32_t polls = 0; !is_complete(late.value); polls++) {
+        if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, peer)) {
+            late.failed = true;
+            return late;
         }
-        value = port_load_system4(slot);
+        late.value = port_load_system4(slot);
     }
-    return value;
+    return late;
 }
 
-/* Waits for 16 bytes from `peer` in this rank's own arena and empties the slot for epoch + 2. */
+/* Waits for 16 bytes from `peer` in this rank's own arena and empties the slot for epoch + 2. After a failure every word is
+ * `poison`. */
 PORT_DEVICE struct vec4 receive(const struct kernel_arguments &arguments, struct turn &turn, struct vec4 *slot,
-                                uint32_t peer)
+                                uint32_t peer, uint32_t poison)
 {
     const struct vec4 empty = {SENTINEL, SENTINEL, SENTINEL, SENTINEL};
-    struct vec4 value = receive_late(arguments, turn, slot, peer);
+    struct vec4 value = port_load_system4(slot);
+    for (uint32_t polls = 1; !is_complete(value) && polls < POLLS_PER_LOOK; polls++) {
+        value = port_load_system4(slot);
+    }
+    if (!is_complete(value) && !turn.failed) {
+        struct late late = receive_late(arguments, turn.epoch, slot, peer);
+        value = late.value;
+        turn.failed = late.failed;
+    }
     port_store_system4(slot, empty);
+    if (turn.failed) {
+        value.x = value.y = value.z = value.w = poison;
+    }
     return value;
 }
 

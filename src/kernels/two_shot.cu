@@ -19,13 +19,6 @@
 #include "kernels/numbers.h"
 #include "kernels/turn.h"
 
-struct shards {
-    uint64_t vecs;        /* of a full shard */
-    uint64_t input_bytes; /* of all of src, so that the last shard's end is known (all_reduce) */
-    uint64_t slot_bytes;
-    uint64_t stride, begin; /* of this block's tiles */
-};
-
 /* Shard `owner` of a buffer whose shards follow one another. */
 PORT_DEVICE struct span shard_of(uint64_t base, uint64_t bytes, uint64_t shard_bytes, uint32_t owner)
 {
@@ -34,24 +27,73 @@ PORT_DEVICE struct span shard_of(uint64_t base, uint64_t bytes, uint64_t shard_b
     return span_make(base + first, left < shard_bytes ? left : shard_bytes);
 }
 
-PORT_DEVICE uint64_t vecs_of(const struct span &span)
+PORT_DEVICE uint32_t vecs_of(const struct span &span)
 {
-    return (span.bytes + 15) / 16;
+    return (uint32_t)((span.bytes + 15) / 16);
 }
 
-/* First hop: each thread sends to its peer the vectors of the shard that the peer owns. */
+/* A thread's place: the peer it serves, and the first of its vectors of every shard. */
+struct place {
+    uint32_t peer, column;
+    uint32_t vec;           /* the first tile's */
+    uint32_t begin, stride; /* of the block's tiles */
+    bool mine;
+};
+
+PORT_DEVICE struct place place_make(const struct kernel_arguments &arguments)
+{
+    struct place place;
+    place.peer = port_thread() >> arguments.tile_shift;
+    place.column = port_thread() & ((1u << arguments.tile_shift) - 1);
+    place.begin = port_block() << arguments.tile_shift;
+    place.stride = port_blocks() << arguments.tile_shift;
+    place.vec = place.begin + place.column;
+    place.mine = place.peer == arguments.rank;
+    return place;
+}
+
+/* Slot `slot` (of slot_bytes each) of a half of the lane at address `lane`, vector `vec`, but for the half's offset: known before
+ * the epoch is. */
+PORT_DEVICE uint64_t inbox(uint64_t lane, uint64_t slot_bytes, uint32_t slot, uint32_t vec)
+{
+    return lane + slot * slot_bytes + (uint64_t)vec * 16;
+}
+
+PORT_DEVICE struct vec4 *slot_in(const struct turn &turn, uint64_t inbox)
+{
+    return reinterpret_cast<struct vec4 *>(inbox + turn.half);
+}
+
+/* The kernel's beginning and its first hop: each thread sends to its peer the vectors of the shard that the peer owns, `theirs`.
+ * *first becomes the first of them (for threads of this rank's own shard, that one's). */
 template <class Type, bool plain>
-PORT_DEVICE void scatter(const struct kernel_arguments &arguments, const struct turn &turn, const struct shards &shards,
-                         const struct span &theirs, uint32_t peer, uint32_t column)
+PORT_DEVICE struct turn scatter(const struct kernel_arguments &arguments, const struct place &place,
+                                uint64_t slot_bytes, const struct span &theirs, struct vec4 *first)
 {
-    uint64_t vecs = vecs_of(theirs);
-    for (uint64_t vec = shards.begin + column; vec < vecs; vec += shards.stride) {
-        struct vec4 value = avoid_sentinel(span_load<Type::element_bytes, plain>(theirs, vec));
-        port_store_system4(slot_at(arguments, turn, peer, arguments.rank * shards.slot_bytes + vec * 16), value);
+    const bool programmatic = (arguments.flags & KERNEL_PROGRAMMATIC) != 0;
+    const uint32_t vecs = vecs_of(theirs);
+    struct vec4 own = {0, 0, 0, 0};
+    if (place.vec < vecs && !programmatic) {
+        own = span_load<Type::element_bytes, plain>(theirs, place.vec); /* under way while the epoch is asked for */
     }
+    uint64_t outbox = inbox(arguments.lanes[place.peer], slot_bytes, arguments.rank, place.vec);
+    port_settle(outbox);
+    struct turn turn = turn_begin(arguments);
+    if (place.vec < vecs && programmatic) {
+        own = span_load<Type::element_bytes, plain>(theirs, place.vec);
+    }
+    if (!place.mine && place.vec < vecs && !turn.failed) {
+        port_store_system4(slot_in(turn, outbox), avoid_sentinel(own));
+        for (uint32_t vec = place.vec + place.stride; vec < vecs; vec += place.stride) {
+            port_store_system4(slot_in(turn, outbox) + (vec - place.vec),
+                               avoid_sentinel(span_load<Type::element_bytes, plain>(theirs, vec)));
+        }
+    }
+    *first = own;
+    return turn;
 }
 
-/* The block's words of one tile of my shard, summed over the ranks, back into row `rank` of the tile. */
+/* The block's words of one tile of my shard, summed over the ranks, back into the tile's first row. */
 template <class Type, int world, bool plain>
 PORT_DEVICE void reduce_in_place(const struct kernel_arguments &arguments, struct vec4 *tile)
 {
@@ -63,124 +105,89 @@ PORT_DEVICE void reduce_in_place(const struct kernel_arguments &arguments, struc
     }
 }
 
-/* Waits for my shard's inputs, tile by tile, and leaves the sums where `sends` says: at the peers' second areas and
- * in dst. */
-template <class Type, int world, bool plain>
-PORT_DEVICE void reduce_shard(const struct kernel_arguments &arguments, struct turn &turn, const struct shards &shards,
-                              const struct span &src, const struct span &dst, bool sends, struct vec4 *tile)
+/* Waits for my shard's inputs, tile by tile, and leaves the sums in dst and, where `sends`, at the peers' second
+ * areas. A failed input is NaN, and with it the sum, on all ranks. `own`: scatter's *first. */
+template <class Type, int world, bool plain, bool sends>
+PORT_DEVICE void reduce_shard(const struct kernel_arguments &arguments, struct turn &turn, const struct place &place,
+                              uint64_t slot_bytes, const struct span &src, const struct span &dst, struct vec4 own,
+                              struct vec4 *tile)
 {
-    const uint32_t peer = port_thread() >> arguments.tile_shift;
-    const uint32_t column = port_thread() & ((1u << arguments.tile_shift) - 1);
-    const uint64_t vecs = vecs_of(src);
-    const uint64_t second_area = shards.slot_bytes * world;
-    for (uint64_t first = shards.begin; first < vecs; first += shards.stride) {
-        uint64_t vec = first + column;
+    const uint64_t outbox = inbox(arguments.lanes[place.peer], slot_bytes, world + arguments.rank, 0);
+    const uint32_t vecs = vecs_of(src);
+    for (uint32_t first = place.begin; first < vecs; first += place.stride) {
+        const uint32_t vec = first + place.column;
+        if (first != place.begin) {
+            port_sync(); /* the tile has been read */
+            if (place.mine && vec < vecs) {
+                own = span_load<Type::element_bytes, plain>(src, vec);
+            }
+        }
         if (vec < vecs) {
-            uint64_t offset = peer * shards.slot_bytes + vec * 16;
-            tile[port_thread()] =
-                peer == arguments.rank
-                    ? span_load<Type::element_bytes, plain>(src, vec)
-                    : receive(arguments, turn, slot_at(arguments, turn, arguments.rank, offset), peer);
+            struct vec4 *slot = slot_in(turn, inbox(arguments.own, slot_bytes, place.peer, vec));
+            tile[port_thread()] = place.mine ? own : receive(arguments, turn, slot, place.peer, nan_word(Type()));
         }
         port_sync();
         reduce_in_place<Type, world, plain>(arguments, tile);
         port_sync();
         if (vec < vecs) {
-            struct vec4 sum = tile[column];
-            if (peer == arguments.rank) {
+            const struct vec4 sum = tile[place.column];
+            if (place.mine) {
                 span_store<Type::element_bytes, plain>(dst, vec, sum);
             } else if (sends && !turn.failed) {
-                uint64_t offset = second_area + arguments.rank * shards.slot_bytes + vec * 16;
-                port_store_system4(slot_at(arguments, turn, peer, offset), sum);
+                port_store_system4(slot_in(turn, outbox) + vec, sum);
             }
         }
-        port_sync();
     }
 }
 
 /* Second hop: each thread takes its peer's shard of the result. */
 template <class Type, int world, bool plain>
-PORT_DEVICE void gather(const struct kernel_arguments &arguments, struct turn &turn, const struct shards &shards,
-                        const struct span &theirs, uint32_t peer, uint32_t column)
+PORT_DEVICE void gather(const struct kernel_arguments &arguments, struct turn &turn, const struct place &place,
+                        uint64_t slot_bytes, const struct span &theirs)
 {
-    uint64_t vecs = vecs_of(theirs);
-    for (uint64_t vec = shards.begin + column; vec < vecs; vec += shards.stride) {
-        uint64_t offset = (world + peer) * shards.slot_bytes + vec * 16;
-        struct vec4 value = receive(arguments, turn, slot_at(arguments, turn, arguments.rank, offset), peer);
-        span_store<Type::element_bytes, plain>(theirs, vec, value);
-    }
-}
-
-template <class Type>
-PORT_DEVICE void poison_shard(const struct shards &shards, const struct span &dst, uint32_t column)
-{
-    const uint32_t word = nan_word(Type());
-    const struct vec4 value = {word, word, word, word};
-    for (uint64_t vec = shards.begin + column; vec < vecs_of(dst); vec += shards.stride) {
-        span_store<Type::element_bytes, false>(dst, vec, value);
+    for (uint32_t vec = place.vec; vec < vecs_of(theirs); vec += place.stride) {
+        struct vec4 *slot = slot_in(turn, inbox(arguments.own, slot_bytes, world + place.peer, vec));
+        const struct vec4 sum = receive(arguments, turn, slot, place.peer, nan_word(Type()));
+        span_store<Type::element_bytes, plain>(theirs, vec, sum);
     }
 }
 
 template <class Type, int world, bool plain>
 PORT_DEVICE void two_shot(const struct kernel_arguments &arguments, struct vec4 *tile)
 {
-    const uint32_t peer = port_thread() >> arguments.tile_shift;
-    const uint32_t column = port_thread() & ((1u << arguments.tile_shift) - 1);
+    const struct place place = place_make(arguments);
     const uint64_t bytes = arguments.units * Type::element_bytes;
-    struct shards shards;
-    shards.vecs = ((bytes + 15) / 16 + world - 1) / world;
-    shards.input_bytes = bytes;
-    shards.slot_bytes = arguments.half_bytes / (2 * world) / 16 * 16;
-    shards.stride = (uint64_t)port_blocks() << arguments.tile_shift;
-    shards.begin = (uint64_t)port_block() << arguments.tile_shift;
-    const uint64_t shard_bytes = shards.vecs * 16;
-    const struct span their_dst = shard_of(arguments.dst, bytes, shard_bytes, peer);
-
-    struct turn turn = turn_begin(arguments);
-    if (peer != arguments.rank && !turn.failed) {
-        scatter<Type, plain>(arguments, turn, shards, shard_of(arguments.src, bytes, shard_bytes, peer), peer, column);
+    const uint64_t shard_bytes = (uint64_t)(((uint32_t)((bytes + 15) / 16) + world - 1) / world) * 16;
+    const uint64_t slot_bytes = arguments.half_bytes / (2 * world) / 16 * 16;
+    const struct span their_src = shard_of(arguments.src, bytes, shard_bytes, place.peer);
+    struct vec4 own;
+    struct turn turn = scatter<Type, plain>(arguments, place, slot_bytes, their_src, &own);
+    turn_announce(arguments,
+                  turn); /* in place: its barrier keeps dst's tiles from being written before they were read */
+    reduce_shard<Type, world, plain, true>(arguments, turn, place, slot_bytes,
+                                           shard_of(arguments.src, bytes, shard_bytes, arguments.rank),
+                                           shard_of(arguments.dst, bytes, shard_bytes, arguments.rank), own, tile);
+    if (!place.mine) {
+        gather<Type, world, plain>(arguments, turn, place, slot_bytes,
+                                   shard_of(arguments.dst, bytes, shard_bytes, place.peer));
     }
-    turn_announce(arguments, turn);
-    port_sync(); /* in place: dst's tiles are read by all threads of the block before any is written */
-    reduce_shard<Type, world, plain>(arguments, turn, shards,
-                                     shard_of(arguments.src, bytes, shard_bytes, arguments.rank),
-                                     shard_of(arguments.dst, bytes, shard_bytes, arguments.rank), true, tile);
-    if (peer != arguments.rank) {
-        gather<Type, world, plain>(arguments, turn, shards, their_dst, peer, column);
-    }
-    if (turn_finish(arguments, turn)) {
-        poison_shard<Type>(shards, their_dst, column);
-    }
-    turn_leave(arguments);
+    turn_end(arguments, turn);
 }
 
 template <class Type, int world, bool plain>
 PORT_DEVICE void reduce_scatter(const struct kernel_arguments &arguments, struct vec4 *tile)
 {
-    const uint32_t peer = port_thread() >> arguments.tile_shift;
-    const uint32_t column = port_thread() & ((1u << arguments.tile_shift) - 1);
+    const struct place place = place_make(arguments);
     const uint64_t bytes = arguments.units * Type::element_bytes;
-    struct shards shards;
-    shards.vecs = (bytes + 15) / 16;
-    shards.input_bytes = bytes;
-    shards.slot_bytes = arguments.half_bytes / world / 16 * 16;
-    shards.stride = (uint64_t)port_blocks() << arguments.tile_shift;
-    shards.begin = (uint64_t)port_block() << arguments.tile_shift;
-    const struct span dst = span_make(arguments.dst, bytes);
-
-    struct turn turn = turn_begin(arguments);
-    if (peer != arguments.rank && !turn.failed) {
-        scatter<Type, plain>(arguments, turn, shards, span_make(arguments.src + peer * arguments.src_stride, bytes),
-                             peer, column);
-    }
+    const uint64_t slot_bytes = arguments.half_bytes / world / 16 * 16;
+    const struct span their_src = span_make(arguments.src + place.peer * arguments.src_stride, bytes);
+    struct vec4 own;
+    struct turn turn = scatter<Type, plain>(arguments, place, slot_bytes, their_src, &own);
     turn_announce(arguments, turn);
-    reduce_shard<Type, world, plain>(arguments, turn, shards,
-                                     span_make(arguments.src + arguments.rank * arguments.src_stride, bytes), dst,
-                                     false, tile);
-    if (turn_finish(arguments, turn) && peer == arguments.rank) {
-        poison_shard<Type>(shards, dst, column);
-    }
-    turn_leave(arguments);
+    reduce_shard<Type, world, plain, false>(arguments, turn, place, slot_bytes,
+                                            span_make(arguments.src + arguments.rank * arguments.src_stride, bytes),
+                                            span_make(arguments.dst, bytes), own, tile);
+    turn_end(arguments, turn);
 }
 
 /* A sum of whole vectors: the path that has to be short. Every shard is then whole too. */

@@ -22,6 +22,11 @@ PORT_DEVICE uint64_t words_of(uint64_t bytes)
     return bytes == 0 ? 1 : (bytes + 3) / 4;
 }
 
+PORT_DEVICE uint64_t flag_of(uint64_t epoch)
+{
+    return epoch & 0x7fffffffu;
+}
+
 PORT_DEVICE uint64_t *word_slot(const struct kernel_arguments &arguments, const struct turn &turn, uint32_t owner,
                                 uint32_t sender, uint64_t word)
 {
@@ -29,19 +34,33 @@ PORT_DEVICE uint64_t *word_slot(const struct kernel_arguments &arguments, const 
     return reinterpret_cast<uint64_t *>(slot_at(arguments, turn, owner, sender * slot_bytes + word * 8));
 }
 
+/* Waits on, after POLLS_PER_LOOK polls in vain. All ones, which is no flag, if that failed. */
+PORT_COLD uint64_t receive_word_late(const struct kernel_arguments &arguments, uint64_t epoch, const uint64_t *slot,
+                                     uint32_t peer)
+{
+    struct patience patience = {0, 0};
+    uint64_t pair = port_load_system8(slot);
+    for (uint32_t polls = 0; pair >> 32 != flag_of(epoch); polls++) {
+        if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, peer)) {
+            return ~(uint64_t)0;
+        }
+        pair = port_load_system8(slot);
+    }
+    return pair;
+}
+
 /* Waits for one word from `peer` and empties its slot. */
 PORT_DEVICE uint32_t receive_word(const struct kernel_arguments &arguments, struct turn &turn, uint64_t *slot,
                                   uint32_t peer)
 {
-    const uint64_t flag = turn.epoch & 0x7fffffffu;
-    struct patience patience = {0, 0};
+    const uint64_t flag = flag_of(turn.epoch);
     uint64_t pair = port_load_system8(slot);
-    for (uint32_t polls = 1; pair >> 32 != flag; polls++) {
-        if (turn.failed || (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, turn.epoch, patience, peer))) {
-            turn.failed = true;
-            return 0;
-        }
+    for (uint32_t polls = 1; pair >> 32 != flag && polls < POLLS_PER_LOOK; polls++) {
         pair = port_load_system8(slot);
+    }
+    if (pair >> 32 != flag && !turn.failed) {
+        pair = receive_word_late(arguments, turn.epoch, slot, peer);
+        turn.failed = pair >> 32 != flag;
     }
     port_store_system8(slot, ((uint64_t)SENTINEL << 32) | SENTINEL);
     return (uint32_t)pair;
@@ -58,13 +77,12 @@ PORT_KERNEL(tutti_words)
     const uint64_t incoming = words_of(route_bytes_from(arguments, peer));
 
     struct turn turn = turn_begin(arguments);
-    const uint64_t flag = turn.epoch & 0x7fffffffu;
+    const uint64_t flag = flag_of(turn.epoch);
     for (uint64_t word = begin; !mine && !turn.failed && word < outgoing; word += stride) {
         port_store_system8(word_slot(arguments, turn, peer, arguments.rank, word),
                            flag << 32 | route_load(arguments, peer, word * 4));
     }
-    turn_announce(arguments, turn);
-    port_sync(); /* in place: what this block sends has been read before it writes there */
+    turn_announce(arguments, turn); /* in place: its barrier stands between what the block reads and what it writes */
     for (uint64_t word = begin; word < incoming; word += stride) {
         if (mine) {
             route_keep(arguments, word * 4);
@@ -74,7 +92,9 @@ PORT_KERNEL(tutti_words)
             route_store(arguments, peer, word * 4, value);
         }
     }
-    if (turn_finish(arguments, turn)) {
+    const bool failed = port_sync_or(turn.failed);
+    turn_polled(arguments, turn);
+    if (failed) {
         for (uint64_t word = begin; word < incoming; word += stride) {
             route_poison(arguments, peer, word * 4);
         }

@@ -71,8 +71,14 @@ static void test_create(void)
     options.lanes = -1;
     check_refused(&options, TUTTI_ERR_ARGUMENT, "lanes");
     options = good();
-    options.flags = 2;
+    options.flags = 1u << 31;
     check_refused(&options, TUTTI_ERR_ARGUMENT, "flags");
+    options.flags = TUTTI_COMM_ONLY_COLLECTIVE_STREAM | TUTTI_COMM_SHARE_DEVICE;
+    check_refused(&options, TUTTI_ERR_ARGUMENT, "TUTTI_COMM_SHARE_DEVICE asks for several");
+    options.flags = TUTTI_COMM_ONLY_COLLECTIVE_STREAM;
+    options.lanes = 2;
+    check_refused(&options, TUTTI_ERR_ARGUMENT, "options->lanes asks for several");
+    options.lanes = 0;
     options = good();
     options.device = 1;
     check_refused(&options, TUTTI_ERR_ARGUMENT, "device 1");

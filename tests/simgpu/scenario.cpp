@@ -154,6 +154,8 @@ struct scenario scenario_draw(uint64_t seed, uint32_t family, uint32_t world, ui
     if (family >= FAMILY_ABSENT) {
         scenario.programmatic = random.chance(20000);
     }
+    /* With two lanes the promise behind it would be broken, and they could block each other: MUTANT_SUCCESSOR_AT_ONCE. */
+    scenario.early = scenario.programmatic && scenario.lanes == 1 && random.chance(32768);
     scenario.timeout_ns = 60000000;
     scenario.absent = -1;
     draw_calls(random, scenario);
@@ -180,11 +182,12 @@ void scenario_print(const struct scenario &scenario)
     const struct schedule &schedule = scenario.machine.schedule;
     printf(
         "  world %u, lanes %u, half %llu bytes, capacity %u, strategy %d, perform %u, stale %u, start %u, lockstep %d, "
-        "stalled %d at %llu, absent %d from call %u%s%s\n",
+        "stalled %d at %llu, absent %d from call %u%s%s%s\n",
         scenario.world, scenario.lanes, (unsigned long long)scenario.half_bytes, scenario.machine.capacity,
         static_cast<int>(schedule.strategy), schedule.perform_chance, schedule.stale_chance, schedule.start_chance,
         schedule.lockstep, schedule.stalled, (unsigned long long)schedule.stall_at, scenario.absent,
-        scenario.absent_from, scenario.programmatic ? ", programmatic" : "", scenario.foreign ? ", foreign" : "");
+        scenario.absent_from, scenario.programmatic ? ", programmatic" : "", scenario.early ? ", early" : "",
+        scenario.foreign ? ", foreign" : "");
     for (size_t at = 0; at < scenario.calls.size(); at++) {
         const struct call &call = scenario.calls[at];
         const char *stem = call.kernel_stem != nullptr ? call.kernel_stem : call.words ? "tutti_words" : "tutti_copies";

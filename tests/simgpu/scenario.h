@@ -65,7 +65,7 @@ struct scenario {
     uint32_t world, lanes;
     std::vector<struct call> calls;
     uint64_t half_bytes, timeout_ns;
-    bool programmatic, foreign;
+    bool programmatic, early, foreign;
     int absent;           /* rank, or -1 */
     uint32_t absent_from; /* the first call that it does not launch */
     enum ending ending;

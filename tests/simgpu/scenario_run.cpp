@@ -161,6 +161,8 @@ static struct kernel_arguments make_arguments(struct run &run, uint32_t number, 
     for (uint32_t peer = 0; peer < scenario.world; peer++) {
         arguments.lanes[peer] = run.arenas[call.lane * scenario.world + peer];
     }
+    arguments.own = arguments.lanes[rank];
+    arguments.share = EPOCH_UNITS / call.blocks;
     uint32_t width = call.kernel_stem == nullptr ? 1 : call.dtype == TUTTI_F32 ? 4 : 2;
     arguments.src = reinterpret_cast<uint64_t>(buffers.src);
     arguments.dst = reinterpret_cast<uint64_t>(buffers.dst);
@@ -171,7 +173,8 @@ static struct kernel_arguments make_arguments(struct run &run, uint32_t number, 
     arguments.tile_shift = call.tile_shift;
     arguments.op = call.op;
     arguments.kind = call.kind;
-    arguments.flags = scenario.programmatic * (uint32_t)KERNEL_PROGRAMMATIC | call.eager * (uint32_t)KERNEL_EAGER;
+    arguments.flags = scenario.programmatic * (uint32_t)KERNEL_PROGRAMMATIC | scenario.early * (uint32_t)KERNEL_EARLY |
+                      call.eager * (uint32_t)KERNEL_EAGER;
     arguments.root = call.root;
     arguments.lane = call.lane;
     arguments.signature = 0x51600000u + number;
@@ -288,7 +291,7 @@ static std::string check_arena(struct run &run, size_t arena)
         eager += launched && scenario.calls[number].eager;
     }
     std::string where = "rank " + std::to_string(rank) + ", lane " + std::to_string(lane);
-    if (head->ended != calls * EPOCH_UNITS || head->begun != calls * EPOCH_UNITS ||
+    if (head->ended != calls * EPOCH_UNITS || head->begun != (scenario.programmatic ? calls : 0) * EPOCH_UNITS ||
         head->eager != eager * EPOCH_UNITS) {
         return where + ": counters " + std::to_string(head->begun) + ", " + std::to_string(head->ended) + ", " +
                std::to_string(head->eager) + " after " + std::to_string(calls) + " calls";

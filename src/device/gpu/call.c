@@ -102,12 +102,13 @@ static void arguments_fill(const struct group *group, const struct operation *op
     for (int rank = 0; rank < group->options.world; rank++) {
         arguments->lanes[rank] = group->arenas[rank].address + lane * group->lane_bytes;
     }
+    arguments->own = arguments->lanes[group->options.rank];
     arguments->half_bytes = group->terms.half_bytes;
     arguments->rank = (uint32_t)group->options.rank;
     arguments->world = (uint32_t)group->options.world;
     arguments->op = (uint32_t)operation->op;
     arguments->kind = (uint32_t)operation->kind;
-    arguments->flags = (group->programmatic ? KERNEL_PROGRAMMATIC : 0u) | (eager ? KERNEL_EAGER : 0u);
+    arguments->flags = group->launch_flags | (eager ? KERNEL_EAGER : 0u);
     arguments->root = (uint32_t)operation->root;
     arguments->lane = lane;
     arguments->signature = signature_pack(operation);
@@ -125,7 +126,8 @@ static tutti_status launch(const struct group *group, driver_function function, 
     const struct driver *driver = group->device->driver;
     void *parameters[] = {arguments};
     arguments->tile_shift = geometry.tile_shift;
-    if (!group->programmatic) {
+    arguments->share = EPOCH_UNITS / geometry.blocks;
+    if ((group->launch_flags & KERNEL_PROGRAMMATIC) == 0) {
         return DRIVER(driver, launch, function, geometry.blocks, 1, 1, geometry.threads, 1, 1, 0, stream, parameters,
                       NULL);
     }

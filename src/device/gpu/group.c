@@ -155,10 +155,16 @@ static void segments_retain(struct group *group)
     }
 }
 
-static bool wants_programmatic(const struct device *device)
+/* The flags of every launch: KERNEL_PROGRAMMATIC, and KERNEL_EARLY with it. */
+static uint32_t launch_flags(const struct group_options *options)
 {
-    return settings_number(SETTING_GPU_PROGRAMMATIC) != 0 && device->capability >= 90 &&
-           device->driver->launch_with != NULL;
+    const struct device *device = options->device;
+    bool early = (options->flags & TUTTI_COMM_ONLY_COLLECTIVE_STREAM) != 0;
+    if (device->capability < 90 || device->driver->launch_with == NULL ||
+        (!early && settings_number(SETTING_GPU_PROGRAMMATIC) == 0)) {
+        return 0;
+    }
+    return KERNEL_PROGRAMMATIC | (early ? KERNEL_EARLY : 0u);
 }
 
 static struct group *group_new(const struct group_options *options)
@@ -174,7 +180,7 @@ static struct group *group_new(const struct group_options *options)
     group->terms.half_bytes = gpu_choice_half_bytes(options->world, options->message_bytes_max);
     group->terms.one_shot_bytes_max = gpu_choice_one_shot_bytes_max(options->world);
     group->lane_bytes = (ARENA_HEAD_BYTES + 2 * group->terms.half_bytes + LANE_ALIGN - 1) / LANE_ALIGN * LANE_ALIGN;
-    group->programmatic = wants_programmatic(group->device);
+    group->launch_flags = launch_flags(options);
     segments_retain(group);
     return group;
 }
