@@ -44,15 +44,26 @@ if(TUTTI_CUDA_KERNELS AND TUTTI_NVCC)
         list(APPEND cuda_options -gencode arch=compute_80,code=compute_80)
     endif()
     string(REPLACE ";" " " cuda_target_text "${cuda_targets}")
+endif()
+
+# cuda_fatbin(image source OPTIONS options... DEPENDS files...): code for all of cuda_targets. The command has kernels too.
+function(cuda_fatbin image source)
+    cmake_parse_arguments(fatbin "" "" "OPTIONS;DEPENDS" ${ARGN})
+    get_filename_component(part ${source} NAME_WE)
+    add_custom_command(OUTPUT ${image}
+        COMMAND ${TUTTI_NVCC} -fatbin -std=c++17 -O3 -t 2 ${cuda_options} -Xfatbin=-compress-all ${fatbin_OPTIONS}
+            -o ${image} ${source}
+        DEPENDS ${source} ${fatbin_DEPENDS} VERBATIM
+        COMMENT "NVIDIA kernels: ${part} (${cuda_target_text})")
+endfunction()
+
+if(cuda_targets)
     foreach(source ${kernel_sources})
         get_filename_component(part ${source} NAME_WE)
         set(image ${images_folder}/${part}.fatbin)
         # 128: a loop that one instantiation of a template does not reach.
-        add_custom_command(OUTPUT ${image}
-            COMMAND ${TUTTI_NVCC} -fatbin -std=c++17 -O3 -t 2 ${cuda_options} -Xfatbin=-compress-all
-                -Xcudafe --diag_suppress=128 -I${PROJECT_SOURCE_DIR}/src -o ${image} ${source}
-            DEPENDS ${source} ${kernel_headers} VERBATIM
-            COMMENT "NVIDIA kernels: ${part} (${cuda_target_text})")
+        cuda_fatbin(${image} ${source} DEPENDS ${kernel_headers}
+            OPTIONS -Xcudafe --diag_suppress=128 -I${PROJECT_SOURCE_DIR}/src)
         kernel_image(cuda ${part} "${cuda_target_text}" ${image})
     endforeach()
 endif()

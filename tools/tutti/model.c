@@ -2,60 +2,104 @@
 #include "model.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "compute.h"
 #include "model_weights.h"
 
 /* The head is a little louder than the rest, so that the best token stands clear of the second best. */
 #define HEAD_LOUDER 1
 
+/* -- memory of the computer ------------------------------------------------------------------------ */
+
+/* `count` floats with these values. NULL if memory ran out. */
+static float *floats_make(struct compute *compute, const float *values, size_t count)
+{
+    float *floats = values != NULL ? compute->ops->alloc(compute, count * sizeof(float)) : NULL;
+    if (floats != NULL && !compute->ops->put(compute, floats, values, count * sizeof(float))) {
+        compute->ops->release(compute, floats);
+        return NULL;
+    }
+    return floats;
+}
+
+static float *gains_make(struct compute *compute, enum tensor tensor, int layer, int count)
+{
+    float *values = matrix_floats((size_t)count);
+    if (values != NULL) {
+        weights_gains(values, tensor, layer, count);
+    }
+    float *gains = floats_make(compute, values, (size_t)count);
+    free(values);
+    return gains;
+}
+
+static bool matrix_make(struct compute *compute, struct matrix *matrix, size_t inputs, size_t outputs)
+{
+    return compute->ops->matrix_create(compute, matrix, inputs, outputs);
+}
+
+/* -- layers ---------------------------------------------------------------------------------------- */
+
 static bool layer_allocate(const struct model *model, struct layer_weights *layer)
 {
+    struct compute *compute = model->compute;
     size_t hidden = (size_t)model->shape.hidden;
     size_t head_dim = (size_t)model->shape.head_dim;
     size_t ffn = (size_t)model->ffn;
     size_t query = (size_t)model->heads * head_dim;
-    layer->norm_attention = matrix_floats(hidden);
-    layer->norm_mlp = matrix_floats(hidden);
+    size_t kv = (size_t)model->kv_heads * head_dim;
+    return matrix_make(compute, &layer->query_key_value, hidden, query + 2 * kv) &&
+           matrix_make(compute, &layer->output, query, hidden) &&
+           matrix_make(compute, &layer->gate_up, hidden, 2 * ffn) && matrix_make(compute, &layer->down, ffn, hidden);
+}
+
+static void layer_free(struct compute *compute, struct layer_weights *layer)
+{
+    compute->ops->release(compute, layer->norm_attention);
+    compute->ops->release(compute, layer->norm_mlp);
+    compute->ops->release(compute, layer->norm_query);
+    compute->ops->release(compute, layer->norm_key);
+    compute->ops->matrix_destroy(compute, &layer->query_key_value);
+    compute->ops->matrix_destroy(compute, &layer->output);
+    compute->ops->matrix_destroy(compute, &layer->gate_up);
+    compute->ops->matrix_destroy(compute, &layer->down);
+}
+
+static bool layer_gains(const struct model *model, struct layer_weights *layer, int index)
+{
+    struct compute *compute = model->compute;
+    layer->norm_attention = gains_make(compute, TENSOR_NORM_ATTENTION, index, model->shape.hidden);
+    layer->norm_mlp = gains_make(compute, TENSOR_NORM_MLP, index, model->shape.hidden);
     if (model->shape.qk_norm) {
-        layer->norm_query = matrix_floats(head_dim);
-        layer->norm_key = matrix_floats(head_dim);
+        layer->norm_query = gains_make(compute, TENSOR_NORM_QUERY, index, model->shape.head_dim);
+        layer->norm_key = gains_make(compute, TENSOR_NORM_KEY, index, model->shape.head_dim);
         if (layer->norm_query == NULL || layer->norm_key == NULL) {
             return false;
         }
     }
-    return layer->norm_attention != NULL && layer->norm_mlp != NULL &&
-           matrix_create(&layer->query_key_value, hidden, query + 2 * (size_t)model->kv_heads * head_dim) &&
-           matrix_create(&layer->output, query, hidden) && matrix_create(&layer->gate_up, hidden, 2 * ffn) &&
-           matrix_create(&layer->down, ffn, hidden);
+    return layer->norm_attention != NULL && layer->norm_mlp != NULL;
 }
 
-static void layer_free(struct layer_weights *layer)
-{
-    free(layer->norm_attention);
-    free(layer->norm_mlp);
-    free(layer->norm_query);
-    free(layer->norm_key);
-    matrix_destroy(&layer->query_key_value);
-    matrix_destroy(&layer->output);
-    matrix_destroy(&layer->gate_up);
-    matrix_destroy(&layer->down);
-}
+/* A part of a matrix, at output columns from `first` on. */
+struct part {
+    size_t first;
+    enum tensor tensor;
+    struct weights_cut cut;
+    int inner, louder;
+};
 
-static void layer_gains(const struct model *model, struct layer_weights *layer, int index)
+static bool matrix_take(const struct model *model, struct matrix *matrix, int layer, struct part part)
 {
-    weights_gains(layer->norm_attention, TENSOR_NORM_ATTENTION, index, model->shape.hidden);
-    weights_gains(layer->norm_mlp, TENSOR_NORM_MLP, index, model->shape.hidden);
-    if (model->shape.qk_norm) {
-        weights_gains(layer->norm_query, TENSOR_NORM_QUERY, index, model->shape.head_dim);
-        weights_gains(layer->norm_key, TENSOR_NORM_KEY, index, model->shape.head_dim);
-    }
+    struct compute *compute = model->compute;
+    const struct weights_source source = {part.tensor, layer, part.cut, part.inner, part.louder, model->numerics};
+    return compute->ops->matrix_fill(compute, matrix, part.first, &source);
 }
 
 /* Column-parallel tensors are cut by outputs, row-parallel ones by inputs. */
 static bool layer_fill(const struct model *model, struct layer_weights *layer, int index)
 {
-    enum numerics numerics = model->numerics;
     int inner = model->shape.hidden;
     int heads_inner = model->shape.heads * model->shape.head_dim;
     size_t hidden = (size_t)inner;
@@ -69,14 +113,14 @@ static bool layer_fill(const struct model *model, struct layer_weights *layer, i
     const struct weights_cut output_cut = {rank * query, query, 0, hidden};
     const struct weights_cut down_cut = {rank * ffn, ffn, 0, hidden};
     struct matrix *qkv = &layer->query_key_value;
-    layer_gains(model, layer, index);
-    return weights_fill(qkv, 0, TENSOR_QUERY, index, query_cut, inner, 0, numerics) &&
-           weights_fill(qkv, query, TENSOR_KEY, index, kv_cut, inner, 0, numerics) &&
-           weights_fill(qkv, query + kv, TENSOR_VALUE, index, kv_cut, inner, 0, numerics) &&
-           weights_fill(&layer->output, 0, TENSOR_OUTPUT, index, output_cut, heads_inner, 1, numerics) &&
-           weights_fill(&layer->gate_up, 0, TENSOR_GATE, index, ffn_cut, inner, 0, numerics) &&
-           weights_fill(&layer->gate_up, ffn, TENSOR_UP, index, ffn_cut, inner, 0, numerics) &&
-           weights_fill(&layer->down, 0, TENSOR_DOWN, index, down_cut, model->shape.ffn, 0, numerics);
+    return layer_gains(model, layer, index) &&
+           matrix_take(model, qkv, index, (struct part){0, TENSOR_QUERY, query_cut, inner, 0}) &&
+           matrix_take(model, qkv, index, (struct part){query, TENSOR_KEY, kv_cut, inner, 0}) &&
+           matrix_take(model, qkv, index, (struct part){query + kv, TENSOR_VALUE, kv_cut, inner, 0}) &&
+           matrix_take(model, &layer->output, index, (struct part){0, TENSOR_OUTPUT, output_cut, heads_inner, 1}) &&
+           matrix_take(model, &layer->gate_up, index, (struct part){0, TENSOR_GATE, ffn_cut, inner, 0}) &&
+           matrix_take(model, &layer->gate_up, index, (struct part){ffn, TENSOR_UP, ffn_cut, inner, 0}) &&
+           matrix_take(model, &layer->down, index, (struct part){0, TENSOR_DOWN, down_cut, model->shape.ffn, 0});
 }
 
 static bool head_fill(struct model *model)
@@ -86,32 +130,38 @@ static bool head_fill(struct model *model)
     size_t vocab = (size_t)model->shape.vocab;
     size_t real = first >= vocab ? 0 : (vocab - first < columns ? vocab - first : columns);
     const struct weights_cut cut = {0, (size_t)model->shape.hidden, first, real};
-    weights_gains(model->norm_final, TENSOR_NORM_FINAL, 0, model->shape.hidden);
-    return weights_fill(&model->head, 0, TENSOR_HEAD, 0, cut, model->shape.hidden, HEAD_LOUDER, model->numerics);
+    model->norm_final = gains_make(model->compute, TENSOR_NORM_FINAL, 0, model->shape.hidden);
+    return model->norm_final != NULL &&
+           matrix_take(model, &model->head, 0, (struct part){0, TENSOR_HEAD, cut, model->shape.hidden, HEAD_LOUDER});
 }
 
-static void rope_fill(struct model *model)
+static bool rope_fill(struct model *model)
 {
     int half = model->shape.head_dim / 2;
-    for (int position = 0; position < model->positions; position++) {
+    size_t count = (size_t)model->positions * (size_t)half;
+    float *cosines = matrix_floats(count);
+    float *sines = matrix_floats(count);
+    bool room = cosines != NULL && sines != NULL;
+    for (int position = 0; room && position < model->positions; position++) {
         for (int i = 0; i < half; i++) {
             double angle = position * pow(model->shape.rope_theta, -(double)i / half);
-            model->rope_cos[(size_t)position * (size_t)half + (size_t)i] = (float)cos(angle);
-            model->rope_sin[(size_t)position * (size_t)half + (size_t)i] = (float)sin(angle);
+            size_t at = (size_t)position * (size_t)half + (size_t)i;
+            cosines[at] = (float)cos(angle);
+            sines[at] = (float)sin(angle);
         }
     }
+    model->rope_cos = floats_make(model->compute, cosines, count);
+    model->rope_sin = floats_make(model->compute, sines, count);
+    free(cosines);
+    free(sines);
+    return model->rope_cos != NULL && model->rope_sin != NULL;
 }
 
 static bool model_allocate(struct model *model)
 {
-    size_t hidden = (size_t)model->shape.hidden;
-    size_t rope = (size_t)model->positions * (size_t)model->shape.head_dim / 2;
     model->layers = calloc((size_t)model->shape.layers, sizeof(*model->layers));
-    model->norm_final = matrix_floats(hidden);
-    model->rope_cos = matrix_floats(rope);
-    model->rope_sin = matrix_floats(rope);
-    if (model->layers == NULL || model->norm_final == NULL || model->rope_cos == NULL || model->rope_sin == NULL ||
-        !matrix_create(&model->head, hidden, (size_t)model->vocab_columns)) {
+    if (model->layers == NULL ||
+        !matrix_make(model->compute, &model->head, (size_t)model->shape.hidden, (size_t)model->vocab_columns)) {
         return false;
     }
     for (int layer = 0; layer < model->shape.layers; layer++) {
@@ -122,12 +172,15 @@ static bool model_allocate(struct model *model)
     return true;
 }
 
-struct model *model_create(const struct model_shape *shape, enum numerics numerics, int rank, int world, int positions)
+struct model *model_create(struct compute *compute, const struct model_shape *shape, enum numerics numerics, int rank,
+                           int world, int positions)
 {
+    (void)snprintf(compute->sentence, sizeof(compute->sentence), "out of memory for the weights");
     struct model *model = calloc(1, sizeof(*model));
     if (model == NULL) {
         return NULL;
     }
+    model->compute = compute;
     model->shape = *shape;
     model->numerics = numerics;
     model->rank = rank;
@@ -141,11 +194,10 @@ struct model *model_create(const struct model_shape *shape, enum numerics numeri
     for (int layer = 0; good && layer < shape->layers; layer++) {
         good = layer_fill(model, &model->layers[layer], layer);
     }
-    if (!good || !head_fill(model)) {
+    if (!good || !head_fill(model) || !rope_fill(model)) {
         model_destroy(model);
         return NULL;
     }
-    rope_fill(model);
     return model;
 }
 
@@ -154,13 +206,14 @@ void model_destroy(struct model *model)
     if (model == NULL) {
         return;
     }
+    struct compute *compute = model->compute;
     for (int layer = 0; model->layers != NULL && layer < model->shape.layers; layer++) {
-        layer_free(&model->layers[layer]);
+        layer_free(compute, &model->layers[layer]);
     }
     free(model->layers);
-    free(model->norm_final);
-    matrix_destroy(&model->head);
-    free(model->rope_cos);
-    free(model->rope_sin);
+    compute->ops->release(compute, model->norm_final);
+    compute->ops->matrix_destroy(compute, &model->head);
+    compute->ops->release(compute, model->rope_cos);
+    compute->ops->release(compute, model->rope_sin);
     free(model);
 }

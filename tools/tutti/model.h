@@ -7,6 +7,9 @@
 #include "model_numerics.h"
 #include "model_shape.h"
 
+struct compute;
+
+/* Everything a pointer leads to is in the computer's memory. */
 struct layer_weights {
     float *norm_attention, *norm_mlp; /* [hidden], whole on every rank */
     float *norm_query, *norm_key;     /* [head_dim], NULL without qk_norm */
@@ -17,6 +20,7 @@ struct layer_weights {
 };
 
 struct model {
+    struct compute *compute; /* borrowed */
     struct model_shape shape;
     enum numerics numerics;
     int rank, world;
@@ -29,9 +33,10 @@ struct model {
     float *rope_cos, *rope_sin; /* [positions][head_dim / 2] */
 };
 
-/* Rank `rank` of `world`'s shard, for sequences of up to `positions` tokens. NULL if memory ran out. The caller
- * destroys it. */
-struct model *model_create(const struct model_shape *shape, enum numerics numerics, int rank, int world, int positions);
+/* Rank `rank` of `world`'s shard, for sequences of up to `positions` tokens. NULL, with the computer's sentence, if
+ * memory ran out. The caller destroys it, before the computer. */
+struct model *model_create(struct compute *compute, const struct model_shape *shape, enum numerics numerics, int rank,
+                           int world, int positions);
 
 /* NULL is allowed. */
 void model_destroy(struct model *model);

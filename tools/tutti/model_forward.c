@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model_forward.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "compute.h"
 
 static bool inputs_create(struct forward_inputs *inputs, int rows_max, int picks_max, int hidden)
 {
@@ -27,18 +30,18 @@ static void inputs_destroy(struct forward_inputs *inputs)
     free(inputs->embeddings);
 }
 
-/* Every scratch buffer of floats and its length: allocated, poisoned and freed by this one list. */
+/* Every scratch buffer and its length: allocated, poisoned and freed by this one list. */
 struct scratch {
     float **buffer;
-    size_t count;
+    size_t bytes;
 };
-#define SCRATCH_COUNT 11
+#define SCRATCH_COUNT 12
 
-static void scratch_list(struct forward *forward, struct scratch list[SCRATCH_COUNT], size_t positions_max)
+static void scratch_list(struct forward *forward, struct scratch list[SCRATCH_COUNT])
 {
     const struct model *model = forward->model;
-    size_t rows = (size_t)forward->rows_max;
-    size_t picks = (size_t)forward->picks_max;
+    size_t rows = (size_t)forward->rows_max * sizeof(float);
+    size_t picks = (size_t)forward->picks_max * sizeof(float);
     size_t hidden = (size_t)model->shape.hidden;
     size_t head_dim = (size_t)model->shape.head_dim;
     size_t heads = (size_t)model->heads;
@@ -54,7 +57,8 @@ static void scratch_list(struct forward *forward, struct scratch list[SCRATCH_CO
         {&forward->picked, picks * hidden},
         {&forward->shard, picks * (size_t)model->vocab_columns},
         {&forward->logits, picks * forward->logits_stride},
-        {&forward->scores, positions_max},
+        {&forward->scores, model->compute->score_vectors * (size_t)forward->positions_max * sizeof(float)},
+        {&forward->wire_words, rows * hidden / 2},
     };
     memcpy(list, all, sizeof(all));
 }
@@ -62,28 +66,30 @@ static void scratch_list(struct forward *forward, struct scratch list[SCRATCH_CO
 bool forward_create(struct forward *forward, const struct model *model, const struct kv_cache *kv, tutti_comm *comm,
                     int rows_max, int picks_max, int positions_max)
 {
+    struct compute *compute = model->compute;
     memset(forward, 0, sizeof(*forward));
     forward->model = model;
     forward->kv = kv;
     forward->comm = comm;
     forward->rows_max = rows_max;
     forward->picks_max = picks_max;
+    forward->positions_max = positions_max;
     forward->logits_stride = (size_t)model->vocab_columns * (size_t)model->world;
     bool complete = inputs_create(&forward->inputs, rows_max, picks_max, model->shape.hidden);
-    struct scratch list[SCRATCH_COUNT];
-    scratch_list(forward, list, (size_t)positions_max);
-    for (size_t i = 0; i < SCRATCH_COUNT; i++) {
-        *list[i].buffer = matrix_floats(list[i].count);
-        complete = complete && *list[i].buffer != NULL;
+    if (!complete) {
+        (void)snprintf(compute->sentence, sizeof(compute->sentence), "out of memory for the engine's buffers");
     }
-    forward->wire = (uint16_t *)matrix_floats((size_t)rows_max * (size_t)model->shape.hidden / 2 + 1);
-    forward->outputs.picks = calloc((size_t)picks_max, sizeof(*forward->outputs.picks));
-    forward->outputs.logits = forward->logits;
-    if (!complete || forward->wire == NULL || forward->outputs.picks == NULL) {
+    struct scratch list[SCRATCH_COUNT];
+    scratch_list(forward, list);
+    for (size_t i = 0; i < SCRATCH_COUNT && complete; i++) {
+        *list[i].buffer = compute->ops->alloc(compute, list[i].bytes);
+        complete = *list[i].buffer != NULL;
+    }
+    forward->wire = (uint16_t *)forward->wire_words;
+    if (!complete || !compute->ops->attach(compute, forward)) {
         forward_destroy(forward);
         return false;
     }
-    memset(forward->scores, 0, (size_t)positions_max * sizeof(float));
     return true;
 }
 
@@ -92,27 +98,27 @@ void forward_destroy(struct forward *forward)
     if (forward->model == NULL) {
         return;
     }
+    struct compute *compute = forward->model->compute;
+    compute->ops->detach(compute, forward);
     struct scratch list[SCRATCH_COUNT];
-    scratch_list(forward, list, 0);
+    scratch_list(forward, list);
     for (size_t i = 0; i < SCRATCH_COUNT; i++) {
-        free(*list[i].buffer);
+        compute->ops->release(compute, *list[i].buffer);
         *list[i].buffer = NULL;
     }
     inputs_destroy(&forward->inputs);
-    free(forward->wire);
-    free(forward->outputs.picks);
     memset(forward, 0, sizeof(*forward));
 }
 
 void forward_poison(struct forward *forward)
 {
+    struct compute *compute = forward->model->compute;
     struct scratch list[SCRATCH_COUNT];
-    scratch_list(forward, list, (size_t)forward->model->positions);
+    scratch_list(forward, list);
     for (size_t i = 0; i < SCRATCH_COUNT; i++) {
-        memset(*list[i].buffer, 0xff, list[i].count * sizeof(float)); /* all bits set is a NaN */
+        (void)compute->ops->spoil(compute, *list[i].buffer, list[i].bytes);
     }
     size_t hidden = (size_t)forward->model->shape.hidden;
-    memset(forward->wire, 0xff, (size_t)forward->rows_max * hidden * sizeof(*forward->wire));
     memset(forward->outputs.picks, 0xff, (size_t)forward->picks_max * sizeof(*forward->outputs.picks));
     struct forward_inputs *inputs = &forward->inputs;
     for (int row = (int)inputs->real_rows; row < forward->rows_max; row++) {

@@ -4,7 +4,7 @@
  *
  * A pass is enqueued once per step when serving eagerly, or once in a capture and then replayed: the code is the
  * same. What changes from step to step (tokens, positions, slots, how many rows are real) is read from fixed
- * buffers when the operations run.
+ * buffers when the operations run. What they are stands in model_plan.c, who carries them out in compute.h.
  */
 #ifndef TUTTI_TOOL_MODEL_FORWARD_H
 #define TUTTI_TOOL_MODEL_FORWARD_H
@@ -13,10 +13,11 @@
 
 #include "model.h"
 #include "model_kv.h"
-#include "tutti/host.h"
+#include "model_rows.h"
+#include "tutti/tutti.h"
 
-/* What a step computes; written by the engine before it enqueues or launches. Rows at and past `real_rows` are
- * padding: whatever stands there, real rows do not see it. */
+/* What a step computes; written by the engine, in the host's memory, before it enqueues or launches. Rows at and past
+ * `real_rows` are padding: whatever stands there, real rows do not see it. */
 struct forward_inputs {
     uint32_t real_rows, real_picks;
     int32_t *tokens;    /* [rows_max] */
@@ -27,32 +28,28 @@ struct forward_inputs {
     float *embeddings;  /* [rows_max][hidden] */
 };
 
-/* What came out for each picked row. */
-struct forward_pick {
-    int32_t token; /* the largest logit's, the lowest index among equals */
-    float margin;  /* its distance to the second largest */
-    uint64_t hash; /* of all logits' bits */
-};
-
+/* In the host's memory, once the stream's work has completed. */
 struct forward_outputs {
-    struct forward_pick *picks; /* [picks_max] */
-    const float *logits;        /* [picks_max][logits_stride], identical on all ranks */
+    struct rows_pick *picks; /* [picks_max]: what came out for each picked row */
+    const float *logits;     /* [picks_max][logits_stride], identical on all ranks; NULL if only a GPU has them */
 };
 
 struct forward {
     const struct model *model;
     const struct kv_cache *kv;
     tutti_comm *comm;
-    int rows_max, picks_max;
+    int rows_max, picks_max, positions_max;
     size_t logits_stride; /* padded vocabulary */
     struct forward_inputs inputs;
     struct forward_outputs outputs;
-    /* Scratch: between two steps nothing in it means anything. */
+    void *attached; /* the computer's */
+    /* Scratch in the computer's memory: between two steps nothing in it means anything. */
     float *hidden, *normed, *qkv, *attended, *gate_up, *activated, *partial, *picked, *shard, *logits, *scores;
-    uint16_t *wire; /* bf16, in real numerics */
+    uint16_t *wire;    /* bf16, in real numerics; in */
+    float *wire_words; /* this memory */
 };
 
-/* False if memory ran out; nothing is left then. Borrows model, kv and comm. */
+/* False, with the computer's sentence, if memory ran out; nothing is left then. Borrows model, kv and comm. */
 bool forward_create(struct forward *forward, const struct model *model, const struct kv_cache *kv, tutti_comm *comm,
                     int rows_max, int picks_max, int positions_max);
 void forward_destroy(struct forward *forward);
@@ -61,8 +58,43 @@ void forward_destroy(struct forward *forward);
  * not real with indices that lead nowhere. */
 void forward_poison(struct forward *forward);
 
-/* A pass over a fixed number of rows: the arguments of its stream operations. */
+enum forward_kind {
+    FORWARD_EMBED,       /* hidden = embeddings of the tokens */
+    FORWARD_NORM,        /* normed = norm(hidden) */
+    FORWARD_PRODUCT,     /* out = in * matrix, of all rows or of the picked ones */
+    FORWARD_CACHE,       /* norm (Qwen3) and RoPE of queries and keys; keys and values into the cache */
+    FORWARD_ATTEND,      /* attended = attention of qkv's queries over the cache */
+    FORWARD_SWIGLU,      /* activated = silu(gate) * up */
+    FORWARD_TO_WIRE,     /* wire = partial as bf16 */
+    FORWARD_ADD,         /* hidden += partial, or wire */
+    FORWARD_NORM_PICKED, /* picked = norm(hidden) of the picked rows */
+    FORWARD_PICK,        /* outputs = best token, margin and hash of each picked row's logits */
+    FORWARD_COMPUTED,    /* those above are a computer's, those below collectives */
+    FORWARD_ALL_REDUCE = FORWARD_COMPUTED, /* partial, or wire, summed over the ranks */
+    FORWARD_GATHER                         /* logits = the ranks' shards side by side */
+};
+
 struct forward_plan;
+
+struct forward_step {
+    const struct forward_plan *plan;
+    enum forward_kind kind;
+    int layer;                   /* of CACHE and ATTEND */
+    const float *gains;          /* of norms */
+    const struct matrix *matrix; /* of products, */
+    const float *in;             /* with what they read */
+    float *out;                  /* and write, */
+    bool picked;                 /* for picked rows only */
+};
+
+/* A pass over a fixed number of rows. */
+struct forward_plan {
+    struct forward *forward;
+    int rows, picks;
+    int step_count;
+    int head; /* the first step that passes without picks leave out */
+    struct forward_step *steps;
+};
 
 /* `rows` <= rows_max, `picks` <= picks_max (0: no logits). NULL if memory ran out. Must outlive its enqueued work
  * and the graphs it was captured into. */
@@ -72,7 +104,13 @@ void forward_plan_destroy(struct forward_plan *plan);
 /* Reuses a plan for another size; its earlier work must have completed, and must not have been captured. */
 void forward_plan_resize(struct forward_plan *plan, int rows, int picks);
 
-/* Enqueues, or captures, the whole pass. On failure some of it may have been enqueued. */
-tutti_status forward_plan_enqueue(struct forward_plan *plan, tutti_host_stream *stream);
+/* Enqueues, or captures, the whole pass. On failure some of it may have been enqueued, and the computer has the sentence. */
+tutti_status forward_plan_enqueue(struct forward_plan *plan, tutti_stream stream);
+
+/* The grid that a kind of values is put on; 0 in real numerics: none. */
+static inline float forward_grid(const struct forward *forward, float grid)
+{
+    return forward->model->numerics == NUMERICS_EXACT ? grid : 0.0f;
+}
 
 #endif

@@ -2,10 +2,12 @@
 #include "model_kv.h"
 
 #include <stdlib.h>
-#include <string.h>
+
+#include "compute.h"
 
 bool kv_create(struct kv_cache *cache, const struct model *model, int slot_count)
 {
+    cache->compute = model->compute;
     cache->layers = (size_t)model->shape.layers;
     cache->kv_heads = (size_t)model->kv_heads;
     cache->head_dim = (size_t)model->shape.head_dim;
@@ -26,18 +28,19 @@ void kv_destroy(struct kv_cache *cache)
 bool kv_open(struct kv_cache *cache, int slot, int owner, int tokens)
 {
     size_t capacity = ((size_t)tokens + 15) / 16 * 16;
-    size_t count = cache->layers * cache->kv_heads * 2 * cache->head_dim * capacity;
-    float *data = matrix_floats(count);
-    if (data == NULL) {
+    struct compute *compute = cache->compute;
+    size_t bytes = cache->layers * cache->kv_heads * 2 * cache->head_dim * capacity * sizeof(float);
+    float *data = compute->ops->alloc(compute, bytes);
+    if (data == NULL || !compute->ops->spoil(compute, data, bytes)) {
+        compute->ops->release(compute, data);
         return false;
     }
-    memset(data, 0xff, count * sizeof(float)); /* all bits set is a NaN */
     cache->slots[slot] = (struct kv_slot){data, owner, capacity};
     return true;
 }
 
 void kv_close(struct kv_cache *cache, int slot)
 {
-    free(cache->slots[slot].data);
+    cache->compute->ops->release(cache->compute, cache->slots[slot].data);
     cache->slots[slot] = (struct kv_slot){NULL, 0, 0};
 }

@@ -11,12 +11,13 @@
 /* One request's cache. Keys are kept transposed, so that scores of neighbouring positions are computed side by
  * side: per layer and head [head_dim][capacity] of keys, then [capacity][head_dim] of values. */
 struct kv_slot {
-    float *data; /* NULL: free */
+    float *data; /* in the computer's memory; NULL: free */
     int owner;   /* the request it was opened for */
     size_t capacity;
 };
 
 struct kv_cache {
+    struct compute *compute; /* borrowed from the model */
     size_t layers, kv_heads, head_dim;
     int slot_count;
     struct kv_slot *slots; /* captured attention finds its slot here at replay */
@@ -27,7 +28,7 @@ bool kv_create(struct kv_cache *cache, const struct model *model, int slot_count
 void kv_destroy(struct kv_cache *cache);
 
 /* Takes the free slot `slot` for request `owner`, a sequence of up to `tokens`. Everything in it is NaN until it is written: who
- * reads past a sequence's length is found out. False if memory ran out. */
+ * reads past a sequence's length is found out. False, with the computer's sentence, if memory ran out. */
 bool kv_open(struct kv_cache *cache, int slot, int owner, int tokens);
 void kv_close(struct kv_cache *cache, int slot);
 

@@ -14,7 +14,7 @@
 #include <stddef.h>
 
 struct matrix {
-    float *data;
+    float *data; /* of these functions; a GPU keeps its own in device memory, input after input */
     size_t inputs, outputs;
 };
 

@@ -7,7 +7,8 @@
  * partial sum of it, in whatever order and grouping a BLAS kernel or an all-reduce takes them. fp32 holds integers
  * below 2^24 exactly, so for K <= 18872 nothing is ever rounded and the order cannot matter. What lies between
  * the products (norms, RoPE, attention of one head, SwiGLU) is computed row by row by one piece of code, on
- * every rank alike or on the one rank that owns the head.
+ * every rank alike or on the one rank that owns the head. A GPU adds in the host's order there, contracts nothing and
+ * divides and roots as IEEE 754 says, and so has the host's bits.
  *
  * REAL. The same weights' statistics with ordinary floats, nothing is put on a grid, and the all-reduces carry
  * bf16: results differ from one rank's by rounding, within a stated bound.
@@ -18,6 +19,13 @@
 #include <stdint.h>
 #include <string.h>
 
+/* What a GPU's kernels compute too stands here and in the few headers that use this word: one text, so the same bits. */
+#if defined(__CUDACC__)
+#define NUMERICS_INLINE static __device__ __forceinline__
+#else
+#define NUMERICS_INLINE static inline
+#endif
+
 enum numerics { NUMERICS_EXACT, NUMERICS_REAL };
 
 #define EXACT_INPUT_MAX 127
@@ -26,7 +34,7 @@ enum numerics { NUMERICS_EXACT, NUMERICS_REAL };
 
 /* Rounds to the nearest multiple of 1/grid, ties to even, clamped to 127 steps. Adding and subtracting 1.5 * 2^23
  * rounds without a call into libm, so the loop around it becomes SIMD. NaN stays NaN. */
-static inline float numerics_quantise(float value, float grid)
+NUMERICS_INLINE float numerics_quantise(float value, float grid)
 {
     float steps = value * grid;
     steps = steps > (float)EXACT_INPUT_MAX ? (float)EXACT_INPUT_MAX : steps;
@@ -36,7 +44,7 @@ static inline float numerics_quantise(float value, float grid)
 
 /* e^x for |x| clamped to 87, relative error below 3e-7: the same instructions on every rank, and plain arithmetic
  * so that loops become SIMD. */
-static inline float numerics_exp(float x)
+NUMERICS_INLINE float numerics_exp(float x)
 {
     x = x > -87.0f ? x : -87.0f; /* NaN too */
     x = x > 87.0f ? 87.0f : x;
@@ -57,7 +65,7 @@ static inline float numerics_exp(float x)
 }
 
 /* bf16 with round to nearest even; NaN stays NaN. */
-static inline uint16_t numerics_to_bf16(float value)
+NUMERICS_INLINE uint16_t numerics_to_bf16(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof(bits));
@@ -67,7 +75,7 @@ static inline uint16_t numerics_to_bf16(float value)
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-static inline float numerics_from_bf16(uint16_t half)
+NUMERICS_INLINE float numerics_from_bf16(uint16_t half)
 {
     uint32_t bits = (uint32_t)half << 16;
     float value;

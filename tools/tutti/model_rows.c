@@ -84,32 +84,27 @@ void rows_to_bf16(const float *in, uint16_t *out, size_t count)
     }
 }
 
-int32_t rows_argmax(const float *values, size_t count, float *margin)
+struct rows_pick rows_pick(const float *logits, size_t count)
 {
+    struct rows_pick pick = {0};
     size_t best = 0;
     float second = -INFINITY;
-    bool sound = !isnan(values[0]);
+    bool sound = !isnan(logits[0]);
     for (size_t i = 1; i < count; i++) {
-        sound = sound && !isnan(values[i]);
-        if (values[i] > values[best]) {
-            second = values[best];
+        sound = sound && !isnan(logits[i]);
+        if (logits[i] > logits[best]) {
+            second = logits[best];
             best = i;
-        } else if (values[i] > second) {
-            second = values[i];
+        } else if (logits[i] > second) {
+            second = logits[i];
         }
     }
-    *margin = sound ? values[best] - second : NAN;
-    return (int32_t)best;
-}
-
-uint64_t rows_hash(const float *values, size_t count)
-{
-    uint64_t hash = 0xcbf29ce484222325u;
     for (size_t i = 0; i < count; i++) {
         uint32_t bits;
-        memcpy(&bits, &values[i], sizeof(bits));
-        hash = (hash ^ bits) * 0x100000001b3u; /* FNV-1a over words */
-        hash ^= hash >> 29;
+        memcpy(&bits, &logits[i], sizeof(bits));
+        pick.hash += rows_hash_part(i, bits);
     }
-    return hash;
+    pick.margin = sound ? logits[best] - second : NAN;
+    pick.token = (int32_t)best;
+    return pick;
 }

@@ -30,11 +30,23 @@ void rows_add(float *hidden, const float *addend, size_t count);
 void rows_add_bf16(float *hidden, const uint16_t *addend, size_t count);
 void rows_to_bf16(const float *in, uint16_t *out, size_t count);
 
-/* The index of the largest value, the lowest among equals, and its distance to the runner-up: NaN if any value
- * is, so that a run that computes nothing but NaN does not pass for one that agrees with another. */
-int32_t rows_argmax(const float *values, size_t count, float *margin);
+/* What came out for a row whose next token is wanted. */
+struct rows_pick {
+    int32_t token; /* the largest logit's, the lowest index among equals */
+    float
+        margin; /* its distance to the second largest; NaN if any logit is, so that a run that computes nothing but NaN does
+                      not pass for one that agrees with another */
+    uint64_t hash; /* changes whenever a bit of a logit does */
+};
 
-/* 64 bits that change whenever a bit of the values does. */
-uint64_t rows_hash(const float *values, size_t count);
+struct rows_pick rows_pick(const float *logits, size_t count);
+
+/* One logit's part of the hash, which is the sum of all: any order of adding will do. */
+NUMERICS_INLINE uint64_t rows_hash_part(size_t index, uint32_t bits)
+{
+    uint64_t word = ((uint64_t)index << 32 | bits) * 0x9e3779b97f4a7c15u;
+    word = (word ^ (word >> 29)) * 0xbf58476d1ce4e5b9u;
+    return word ^ (word >> 32);
+}
 
 #endif

@@ -4,64 +4,53 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define GOLDEN 0x9e3779b97f4a7c15u
-#define STEPS (2 * EXACT_WEIGHT_MAX + 1)
-
-/* Standard deviation of an integer that is uniform on -7..7. */
-#define EXACT_WEIGHT_SPREAD 4.3204938f
-
-static uint64_t row_key(enum tensor tensor, int layer, size_t row)
-{
-    uint64_t name = (uint64_t)layer * TENSOR_COUNT * 2 + (uint64_t)tensor;
-    return weights_mix((name + 1) * GOLDEN) + (uint64_t)row * 0xd1342543de82ef95u;
-}
-
-/* Exact: eight weights from each 64-bit word, integers -7..7 times `unit`. */
+/* One word serves the columns that lie in it. */
 static void fill_row_exact(float *out, uint64_t key, size_t column, size_t columns, float unit)
 {
     uint64_t word = 0;
     for (size_t i = 0; i < columns; i++) {
         size_t global = column + i;
-        if (i == 0 || global % 8 == 0) {
-            word = weights_mix(key + (global / 8 + 1) * GOLDEN);
+        if (i == 0 || global % WEIGHTS_EXACT_PER_WORD == 0) {
+            word = weights_word(key, global / WEIGHTS_EXACT_PER_WORD);
         }
-        int byte = (int)(word >> (global % 8 * 8) & 0xff);
-        out[i] = (float)((byte * STEPS >> 8) - EXACT_WEIGHT_MAX) * unit;
+        out[i] = weights_exact(word, global, unit);
     }
 }
 
-/* Real: four weights from each word, uniform with the same spread. */
 static void fill_row_real(float *out, uint64_t key, size_t column, size_t columns, float unit)
 {
-    const float reach = unit * EXACT_WEIGHT_SPREAD * 1.7320508f / 32768.0f;
     uint64_t word = 0;
     for (size_t i = 0; i < columns; i++) {
         size_t global = column + i;
-        if (i == 0 || global % 4 == 0) {
-            word = weights_mix(key + (global / 4 + 1) * GOLDEN);
+        if (i == 0 || global % WEIGHTS_REAL_PER_WORD == 0) {
+            word = weights_word(key, global / WEIGHTS_REAL_PER_WORD);
         }
-        int half = (int)(word >> (global % 4 * 16) & 0xffff);
-        out[i] = ((float)half - 32767.5f) * reach;
+        out[i] = weights_real(word, global, unit);
     }
 }
 
-bool weights_fill(struct matrix *out, size_t first, enum tensor tensor, int layer, struct weights_cut cut, int inner,
-                  int louder, enum numerics numerics)
+float weights_unit(const struct weights_source *source)
 {
-    int shift = (int)lrintf(log2f(sqrtf((float)inner) * EXACT_WEIGHT_SPREAD)) - louder;
-    float unit = ldexpf(1.0f, -shift);
-    float *line = matrix_floats(cut.columns);
+    int shift = (int)lrintf(log2f(sqrtf((float)source->inner) * WEIGHTS_SPREAD)) - source->louder;
+    return ldexpf(1.0f, -shift);
+}
+
+bool weights_fill(struct matrix *out, size_t first, const struct weights_source *source)
+{
+    const struct weights_cut *cut = &source->cut;
+    float unit = weights_unit(source);
+    float *line = matrix_floats(cut->columns);
     if (line == NULL) {
         return false;
     }
-    for (size_t r = 0; r < cut.rows; r++) {
-        uint64_t key = row_key(tensor, layer, cut.row + r);
-        if (numerics == NUMERICS_EXACT) {
-            fill_row_exact(line, key, cut.column, cut.columns, unit);
+    for (size_t r = 0; r < cut->rows; r++) {
+        uint64_t key = weights_key(source->tensor, source->layer, cut->row + r);
+        if (source->numerics == NUMERICS_EXACT) {
+            fill_row_exact(line, key, cut->column, cut->columns, unit);
         } else {
-            fill_row_real(line, key, cut.column, cut.columns, unit);
+            fill_row_real(line, key, cut->column, cut->columns, unit);
         }
-        matrix_put(out, r, first, line, cut.columns);
+        matrix_put(out, r, first, line, cut->columns);
     }
     free(line);
     return true;
@@ -69,19 +58,19 @@ bool weights_fill(struct matrix *out, size_t first, enum tensor tensor, int laye
 
 void weights_embedding(float *out, int token, int hidden, enum numerics numerics)
 {
-    uint64_t key = row_key(TENSOR_EMBEDDING, 0, (size_t)token);
+    uint64_t key = weights_key(TENSOR_EMBEDDING, 0, (size_t)token);
     if (numerics == NUMERICS_EXACT) {
-        fill_row_exact(out, key, 0, (size_t)hidden, 0.25f);
+        fill_row_exact(out, key, 0, (size_t)hidden, WEIGHTS_EMBEDDING_UNIT);
     } else {
-        fill_row_real(out, key, 0, (size_t)hidden, 0.25f);
+        fill_row_real(out, key, 0, (size_t)hidden, WEIGHTS_EMBEDDING_UNIT);
     }
 }
 
 void weights_gains(float *out, enum tensor tensor, int layer, int count)
 {
-    uint64_t key = row_key(tensor, layer, 0);
+    uint64_t key = weights_key(tensor, layer, 0);
     for (int i = 0; i < count; i++) {
-        int byte = (int)(weights_mix(key + ((uint64_t)i + 1) * GOLDEN) & 0xff);
+        int byte = (int)(weights_mix(key + ((uint64_t)i + 1) * WEIGHTS_GOLDEN) & 0xff);
         out[i] = 1.0f + (float)(byte - 128) / 512.0f;
     }
 }

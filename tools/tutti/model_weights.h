@@ -36,11 +36,22 @@ struct weights_cut {
     size_t row, rows, column, columns;
 };
 
-/* Writes the cut into `out`, whose inputs are the cut's rows, at output columns from `first` on. The tensor has `inner`
- * inputs in all, which sets the scale: outputs have a spread of about 1 for inputs of spread 1, times 2^louder.
- * False if memory ran out. */
-bool weights_fill(struct matrix *out, size_t first, enum tensor tensor, int layer, struct weights_cut cut, int inner,
-                  int louder, enum numerics numerics);
+/* What weights a matrix gets. The tensor has `inner` inputs in all, which sets the scale: outputs have a spread of about 1
+ * for inputs of spread 1, times 2^louder. */
+struct weights_source {
+    enum tensor tensor;
+    int layer;
+    struct weights_cut cut;
+    int inner, louder;
+    enum numerics numerics;
+};
+
+/* One step of the tensor's weights. */
+float weights_unit(const struct weights_source *source);
+
+/* Writes the cut into `out`, whose inputs are the cut's rows, at output columns from `first` on. False if memory ran
+ * out. */
+bool weights_fill(struct matrix *out, size_t first, const struct weights_source *source);
 
 /* One embedding row: `hidden` floats. */
 void weights_embedding(float *out, int token, int hidden, enum numerics numerics);
@@ -48,12 +59,53 @@ void weights_embedding(float *out, int token, int hidden, enum numerics numerics
 /* Gains of an RMSNorm, in [0.75, 1.25). */
 void weights_gains(float *out, enum tensor tensor, int layer, int count);
 
+/* -- one weight, for host and kernels ------------------------------------------------------------- */
+
+#define WEIGHTS_GOLDEN 0x9e3779b97f4a7c15u
+#define WEIGHTS_STEPS (2 * EXACT_WEIGHT_MAX + 1)
+#define WEIGHTS_EXACT_PER_WORD 8
+#define WEIGHTS_REAL_PER_WORD 4
+
+/* Standard deviation of an integer that is uniform on -7..7. */
+#define WEIGHTS_SPREAD 4.3204938f
+
+/* What an embedding's weights are multiples of. */
+#define WEIGHTS_EMBEDDING_UNIT 0.25f
+
 /* The generator behind all of it (splitmix64's finaliser). */
-static inline uint64_t weights_mix(uint64_t word)
+NUMERICS_INLINE uint64_t weights_mix(uint64_t word)
 {
     word = (word ^ (word >> 30)) * 0xbf58476d1ce4e5b9u;
     word = (word ^ (word >> 27)) * 0x94d049bb133111ebu;
     return word ^ (word >> 31);
+}
+
+/* Names a row of a tensor. */
+NUMERICS_INLINE uint64_t weights_key(enum tensor tensor, int layer, size_t row)
+{
+    uint64_t name = (uint64_t)layer * TENSOR_COUNT * 2 + (uint64_t)tensor;
+    return weights_mix((name + 1) * WEIGHTS_GOLDEN) + (uint64_t)row * 0xd1342543de82ef95u;
+}
+
+/* The word that holds a row's weights [index * per_word, (index + 1) * per_word). */
+NUMERICS_INLINE uint64_t weights_word(uint64_t key, size_t index)
+{
+    return weights_mix(key + (index + 1) * WEIGHTS_GOLDEN);
+}
+
+/* Exact: eight weights in a word, integers -7..7 times `unit`. */
+NUMERICS_INLINE float weights_exact(uint64_t word, size_t column, float unit)
+{
+    int byte = (int)(word >> (column % WEIGHTS_EXACT_PER_WORD * 8) & 0xff);
+    return (float)((byte * WEIGHTS_STEPS >> 8) - EXACT_WEIGHT_MAX) * unit;
+}
+
+/* Real: four weights in a word, uniform with the same spread. */
+NUMERICS_INLINE float weights_real(uint64_t word, size_t column, float unit)
+{
+    const float reach = unit * WEIGHTS_SPREAD * 1.7320508f / 32768.0f;
+    int half = (int)(word >> (column % WEIGHTS_REAL_PER_WORD * 16) & 0xffff);
+    return ((float)half - 32767.5f) * reach;
 }
 
 #endif

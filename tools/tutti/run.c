@@ -25,7 +25,7 @@ static int fail(const char *why)
     return EXIT_CODE_FAILED;
 }
 
-/* Available memory of the machine; 0 if it does not say. */
+/* Available memory of the host; 0 if it does not say. */
 static size_t available_bytes(void)
 {
     FILE *file = fopen("/proc/meminfo", "r");
@@ -68,12 +68,12 @@ static size_t cached_tokens_max(const struct trace *trace)
     return most;
 }
 
-/* All ranks together hold the model once, and the caches of the requests that run at once. */
-static bool memory_suffices(const struct run *run, char *why, size_t why_bytes)
+/* All ranks together hold the model once, and the caches of the requests that run at once; the one-rank run has all of it on
+ * one device. */
+static bool memory_suffices(const struct run *run, size_t available, char *why, size_t why_bytes)
 {
     size_t needed =
         model_shape_weight_bytes(&run->shape) + model_shape_kv_bytes(&run->shape) * cached_tokens_max(&run->trace);
-    size_t available = available_bytes();
     if (available == 0 || needed < available) {
         return true;
     }
@@ -81,6 +81,31 @@ static bool memory_suffices(const struct run *run, char *why, size_t why_bytes)
                    "%s with %d layers needs %.1f GB for weights and caches, %.1f GB are free: try fewer --layers",
                    run->shape.name, run->shape.layers, (double)needed * 1e-9, (double)available * 1e-9);
     return false;
+}
+
+/* What the ranks will run on; opens a device as they will, so that whatever is missing is said now. */
+static bool survey_devices(struct run *run, size_t *free_bytes, char *why, size_t why_bytes)
+{
+    const struct run_options *options = &run->options;
+    run->devices = 1;
+    *free_bytes = available_bytes();
+    if (strcmp(options->backend, "host") == 0) {
+        return true;
+    }
+    struct compute_survey survey;
+    if (!compute_survey(options->backend, &survey)) {
+        (void)snprintf(why, why_bytes, "backend '%s' cannot serve the model: %s", options->backend, survey.why);
+        return false;
+    }
+    if (survey.devices < options->ranks && !options->share_device) {
+        (void)snprintf(why, why_bytes, "%d ranks need %d devices, and there %s %d: --share-device lets ranks share",
+                       options->ranks, options->ranks, survey.devices == 1 ? "is" : "are", survey.devices);
+        return false;
+    }
+    run->devices = survey.devices < options->ranks ? survey.devices : options->ranks;
+    *free_bytes = survey.free_bytes;
+    (void)snprintf(run->device_name, sizeof(run->device_name), "%s", survey.name);
+    return true;
 }
 
 /* Everything that can be wrong with the input is found here, before any rank starts. */
@@ -91,7 +116,9 @@ static bool prepare(struct run *run, char *why, size_t why_bytes)
     run->shape.layers = options->layers > 0 ? options->layers : run->shape.layers;
     bool read = options->trace != NULL ? trace_read(options->trace, &run->trace, why, why_bytes)
                                        : trace_builtin(&run->trace, why, why_bytes);
-    if (!read || !memory_suffices(run, why, why_bytes)) {
+    size_t free_bytes = 0;
+    if (!read || !survey_devices(run, &free_bytes, why, why_bytes) ||
+        !memory_suffices(run, free_bytes, why, why_bytes)) {
         return false;
     }
     size_t logits = options->numerics == NUMERICS_REAL ? (size_t)run->shape.vocab : 0;

@@ -11,10 +11,12 @@
 struct run_options {
     int ranks;
     const char *backend, *model, *trace, *json;
-    int layers; /* 0: all */
+    const char *reference; /* the backend that computes the one-rank run */
+    int layers;            /* 0: all */
     enum numerics numerics;
     bool storm;
-    uint64_t seed; /* of the storm */
+    bool share_device; /* ranks may share a GPU */
+    uint64_t seed;     /* of the storm */
 };
 
 struct storm_outcome {
@@ -26,6 +28,8 @@ struct storm_outcome {
 struct run {
     struct run_options options;
     struct model_shape shape; /* with the layers asked for */
+    int devices;              /* that ranks take in turn; the host is one */
+    char device_name[128];    /* of the first; "" for the host */
     struct trace trace;
     struct trace storm_trace; /* the beginning of it */
     struct board board;

@@ -9,7 +9,11 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "compute.h"
 #include "run.h"
+
+/* tutti_comm_options.world */
+#define GPU_RANKS_MAX 8
 
 static const char help[] =
     "usage: tutti run --ranks N [OPTION]...\n"
@@ -18,7 +22,10 @@ static const char help[] =
     "on N ranks with every decode step replayed from a captured graph. Compares every token.\n"
     "\n"
     "  --ranks N               how many ranks share the model, 1 to 64\n"
-    "  --backend NAME          host (default)\n"
+    "  --backend NAME          host (default) or cuda: NVIDIA GPUs, rank r on device r\n"
+    "  --share-device          ranks may share a GPU, if there are fewer than ranks; they take them in turn\n"
+    "  --reference NAME        the backend of the one-rank run; as --backend. With host, exact numerics prove that a\n"
+    "                          GPU computes the host's bits\n"
     "  --model NAME            tiny (default), llama-160m, llama-3-8b or qwen3-8b: the shapes; weights are made up\n"
     "  --layers L              only the first L layers\n"
     "  --trace FILE            JSON lines {\"prompt\" | \"prompt_tokens\", \"output_tokens\", \"arrival_ms\"}\n"
@@ -28,11 +35,15 @@ static const char help[] =
     "  --seed S                of the storm; printed, so that a storm can be repeated\n"
     "  --json FILE             the results, written when everything is done\n"
     "\n"
+    "TUTTI_CUBLAS_LIBRARY names the libcublas.so that multiplies matrices on cuda, if the dynamic linker does not find "
+    "it.\n"
     "Exit code: 0 all checks held, 1 one did not or something failed, 2 a mistake on the command line.\n";
 
 static const struct option long_options[] = {
     {"ranks", required_argument, NULL, 'r'},
     {"backend", required_argument, NULL, 'b'},
+    {"share-device", no_argument, NULL, 'd'},
+    {"reference", required_argument, NULL, 'R'},
     {"model", required_argument, NULL, 'm'},
     {"layers", required_argument, NULL, 'l'},
     {"trace", required_argument, NULL, 't'},
@@ -93,6 +104,12 @@ static int take_option(int letter, const char *value, struct run_options *option
     case 'b':
         options->backend = value;
         return EXIT_CODE_OK;
+    case 'R':
+        options->reference = value;
+        return EXIT_CODE_OK;
+    case 'd':
+        options->share_device = true;
+        return EXIT_CODE_OK;
     case 'm':
         options->model = value;
         return EXIT_CODE_OK;
@@ -108,14 +125,33 @@ static int take_option(int letter, const char *value, struct run_options *option
     }
 }
 
+static int check_backends(const struct run_options *options)
+{
+    if (!compute_knows(options->backend)) {
+        REFUSE("backend '%s' cannot serve the model, 'host' and 'cuda' can (tutti info lists the backends)",
+               options->backend);
+    }
+    if (strcmp(options->reference, options->backend) != 0 && strcmp(options->reference, "host") != 0) {
+        REFUSE("--reference %s: must be host, or the same as --backend", options->reference);
+    }
+    bool gpu = strcmp(options->backend, "host") != 0;
+    if (gpu && options->ranks > GPU_RANKS_MAX) {
+        REFUSE("--ranks %d: at most %d on GPUs", options->ranks, GPU_RANKS_MAX);
+    }
+    if (!gpu && options->share_device) {
+        REFUSE("--share-device is about GPUs: the host's ranks always share it");
+    }
+    return EXIT_CODE_OK;
+}
+
 static int check_options(const struct run_options *options)
 {
     if (options->ranks == 0) {
         REFUSE("--ranks N is missing (1 to %d)", TUTTI_WORLD_MAX);
     }
-    if (strcmp(options->backend, "host") != 0) {
-        REFUSE("backend '%s' cannot serve the model in this build, 'host' can (tutti info lists the backends)",
-               options->backend);
+    int code = check_backends(options);
+    if (code != EXIT_CODE_OK) {
+        return code;
     }
     const struct model_shape *shape = model_shape_find(options->model);
     if (shape == NULL) {
@@ -160,6 +196,7 @@ int run_options_parse(int argc, char **argv, struct run_options *options)
     if (optind < argc) {
         REFUSE("unexpected argument '%s' (tutti run --help)", argv[optind]);
     }
+    parsed.reference = parsed.reference != NULL ? parsed.reference : parsed.backend;
     int code = check_options(&parsed);
     if (code == EXIT_CODE_OK) {
         *options = parsed;

@@ -11,19 +11,66 @@ bool run_rank_fail(const struct phase_rank *self, enum board_slot slot, const ch
     return false;
 }
 
-tutti_comm *run_rank_comm(const struct phase_rank *self, int rank, int world, const char *meeting, enum board_slot slot)
+/* Ranks take the devices in turn. The reference may be computed elsewhere. */
+struct compute *run_rank_compute(const struct phase_rank *self, enum board_slot slot)
+{
+    const struct run_options *options = &self->run->options;
+    const char *backend = slot == BOARD_REFERENCE ? options->reference : options->backend;
+    char why[600];
+    struct compute *compute = compute_open(backend, self->rank % self->run->devices, why, sizeof(why));
+    if (compute == NULL) {
+        (void)run_rank_fail(self, slot, why);
+    }
+    return compute;
+}
+
+tutti_comm *run_rank_comm(const struct phase_rank *self, const struct compute *compute, int rank, int world,
+                          const char *meeting, enum board_slot slot)
 {
     tutti_comm_options options = {.struct_bytes = sizeof(options)};
-    options.backend = self->run->options.backend;
+    options.backend = compute->ops->backend;
+    options.device = compute->device;
     options.rank = rank;
     options.world = world;
     options.rendezvous = meeting;
+    options.flags = self->run->options.share_device ? TUTTI_COMM_SHARE_DEVICE : 0;
     tutti_comm *comm = NULL;
     if (tutti_comm_create(&options, &comm) != TUTTI_OK) {
         (void)run_rank_fail(self, slot, tutti_last_error());
         return NULL;
     }
     return comm;
+}
+
+struct model *run_rank_model(const struct phase_rank *self, struct compute *compute, int rank, int world,
+                             enum board_slot slot)
+{
+    const struct run *run = self->run;
+    struct model *model = model_create(compute, &run->shape, run->options.numerics, rank, world, run->trace.length_max);
+    if (model == NULL) {
+        (void)run_rank_fail(self, slot, compute->sentence);
+    }
+    return model;
+}
+
+bool run_rank_open(struct run_rank *rank, const struct phase_rank *self, enum board_slot slot)
+{
+    const char *meeting = self->world > 1 ? self->meeting : NULL;
+    *rank = (struct run_rank){.compute = run_rank_compute(self, slot)};
+    if (rank->compute != NULL) {
+        rank->comm = run_rank_comm(self, rank->compute, self->rank, self->world, meeting, slot);
+    }
+    if (rank->comm != NULL) {
+        rank->model = run_rank_model(self, rank->compute, self->rank, self->world, slot);
+    }
+    return rank->model != NULL;
+}
+
+void run_rank_close(struct run_rank *rank)
+{
+    model_destroy(rank->model);
+    tutti_comm_destroy(rank->comm);
+    compute_close(rank->compute);
 }
 
 const struct board_token *run_rank_forced(const struct run *run)
@@ -43,11 +90,10 @@ struct serve_options run_rank_options(const struct phase_rank *self, enum board_
 }
 
 /* One pass: opens the engine, serves, closes it. */
-static bool serve_pass(const struct phase_rank *self, const struct serve_options *options, tutti_comm *comm,
-                       struct model *model)
+static bool serve_pass(const struct phase_rank *self, const struct serve_options *options, const struct run_rank *rank)
 {
     struct serve serve;
-    if (!serve_open(&serve, options, comm, model)) {
+    if (!serve_open(&serve, options, rank->comm, rank->model)) {
         return run_rank_fail(self, options->slot, serve.sentence);
     }
     bool good = serve_run(&serve) == TUTTI_OK;
@@ -60,64 +106,39 @@ static bool serve_pass(const struct phase_rank *self, const struct serve_options
     return good;
 }
 
-static struct model *make_model(const struct phase_rank *self, int rank, int world, enum board_slot slot)
-{
-    const struct run *run = self->run;
-    struct model *model = model_create(&run->shape, run->options.numerics, rank, world, run->trace.length_max);
-    if (model == NULL) {
-        (void)run_rank_fail(self, slot, "out of memory for the weights");
-    }
-    return model;
-}
-
 bool run_rank_reference(const struct phase_rank *self)
 {
-    tutti_comm *comm = run_rank_comm(self, 0, 1, NULL, BOARD_REFERENCE);
-    if (comm == NULL) {
-        return false;
-    }
-    struct model *model = make_model(self, 0, 1, BOARD_REFERENCE);
+    struct run_rank rank;
     struct serve_options options = run_rank_options(self, BOARD_REFERENCE);
-    bool good = model != NULL && serve_pass(self, &options, comm, model);
-    model_destroy(model);
-    tutti_comm_destroy(comm);
+    bool good = run_rank_open(&rank, self, BOARD_REFERENCE) && serve_pass(self, &options, &rank);
+    run_rank_close(&rank);
     return good;
 }
 
 bool run_rank_serve(const struct phase_rank *self)
 {
-    tutti_comm *comm = run_rank_comm(self, self->rank, self->world, self->meeting, BOARD_EAGER);
-    if (comm == NULL) {
-        return false;
-    }
-    struct model *model = make_model(self, self->rank, self->world, BOARD_EAGER);
+    struct run_rank rank;
     struct serve_options eager = run_rank_options(self, BOARD_EAGER);
     eager.padded = true; /* the same rows as the graphs, so that the two can be compared bit for bit */
     eager.forced = run_rank_forced(self->run);
-    bool good = model != NULL && serve_pass(self, &eager, comm, model);
+    bool good = run_rank_open(&rank, self, BOARD_EAGER) && serve_pass(self, &eager, &rank);
     struct serve_options graphs = eager;
     graphs.slot = BOARD_GRAPH;
     graphs.graphs = true;
-    good = good && serve_pass(self, &graphs, comm, model);
-    model_destroy(model);
-    tutti_comm_destroy(comm);
+    good = good && serve_pass(self, &graphs, &rank);
+    run_rank_close(&rank);
     return good;
 }
 
 bool run_rank_storm(const struct phase_rank *self)
 {
-    tutti_comm *comm = run_rank_comm(self, self->rank, self->world, self->meeting, BOARD_STORM);
-    if (comm == NULL) {
-        return false;
-    }
-    struct model *model = make_model(self, self->rank, self->world, BOARD_STORM);
+    struct run_rank rank;
     struct serve_options options = run_rank_options(self, BOARD_STORM);
     options.graphs = true;
     options.padded = true;
     options.forced = run_rank_forced(self->run);
     options.faults = self->user;
-    bool good = model != NULL && serve_pass(self, &options, comm, model);
-    model_destroy(model);
-    tutti_comm_destroy(comm);
+    bool good = run_rank_open(&rank, self, BOARD_STORM) && serve_pass(self, &options, &rank);
+    run_rank_close(&rank);
     return good;
 }

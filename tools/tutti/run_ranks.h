@@ -14,9 +14,24 @@ bool run_rank_serve(const struct phase_rank *self);
 /* phase_body: serves the storm's trace from graphs, with `user` (struct serve_faults) interfering. */
 bool run_rank_storm(const struct phase_rank *self);
 
-/* A communicator of the phase's ranks. NULL, with the sentence on the board's `slot`. */
-tutti_comm *run_rank_comm(const struct phase_rank *self, int rank, int world, const char *meeting,
-                          enum board_slot slot);
+/* What a rank serves with. */
+struct run_rank {
+    struct compute *compute;
+    tutti_comm *comm;
+    struct model *model;
+};
+
+/* Opens all three for the phase's rank. False, with the sentence on the board's `slot`; run_rank_close is needed all the
+ * same. */
+bool run_rank_open(struct run_rank *rank, const struct phase_rank *self, enum board_slot slot);
+void run_rank_close(struct run_rank *rank);
+
+/* One by one, as some other rank of another world. NULL, with the sentence on the board's `slot`. */
+struct compute *run_rank_compute(const struct phase_rank *self, enum board_slot slot);
+tutti_comm *run_rank_comm(const struct phase_rank *self, const struct compute *compute, int rank, int world,
+                          const char *meeting, enum board_slot slot);
+struct model *run_rank_model(const struct phase_rank *self, struct compute *compute, int rank, int world,
+                             enum board_slot slot);
 
 /* Leaves `sentence` on the board and returns false. */
 bool run_rank_fail(const struct phase_rank *self, enum board_slot slot, const char *sentence);

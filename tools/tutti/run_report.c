@@ -64,6 +64,14 @@ void report_header(const struct run *run)
            shape->layers, shape->hidden, shape->heads, shape->kv_heads, shape->vocab);
     printf("  ranks     %d on %s, %s numerics\n", run->options.ranks, run->options.backend,
            run->options.numerics == NUMERICS_EXACT ? "exact" : "real");
+    if (run->device_name[0] != '\0') {
+        bool shared = run->devices < run->options.ranks;
+        printf("  devices   %d x %s%s\n", run->devices, run->device_name,
+               shared ? ", shared by the ranks in turn" : "");
+    }
+    if (strcmp(run->options.reference, run->options.backend) != 0) {
+        printf("  compared  with one rank on %s\n", run->options.reference);
+    }
     printf("  trace     %s: %d requests, %zu prompt tokens, %zu tokens to generate\n\n", run->trace.name,
            run->trace.count, run->trace.prompt_total, run->trace.output_total);
     (void)fflush(stdout);

@@ -26,14 +26,18 @@ static bool engine_create(struct serve *serve, tutti_comm *comm, struct model *m
 {
     const struct trace *trace = serve->options.trace;
     int rows_max = serve->schedule.rows_max;
+    struct compute *compute = model->compute;
     serve->comm = comm;
     serve->model = model;
-    if (tutti_host_stream_create(&serve->stream) != TUTTI_OK) {
-        return refuse(serve, tutti_last_error());
+    serve->compute = compute;
+    if (compute->ops->stream_create(compute, &serve->stream) != TUTTI_OK) {
+        return refuse(serve, compute->sentence);
     }
-    if (!kv_create(&serve->kv, model, TRACE_CONCURRENCY_MAX) ||
-        !forward_create(&serve->forward, model, &serve->kv, comm, rows_max, TRACE_CONCURRENCY_MAX, trace->length_max)) {
+    if (!kv_create(&serve->kv, model, TRACE_CONCURRENCY_MAX)) {
         return refuse(serve, "out of memory for the engine's buffers");
+    }
+    if (!forward_create(&serve->forward, model, &serve->kv, comm, rows_max, TRACE_CONCURRENCY_MAX, trace->length_max)) {
+        return refuse(serve, compute->sentence);
     }
     serve->eager = forward_plan_create(&serve->forward, 1, 1);
     return serve->eager != NULL || refuse(serve, "out of memory");
@@ -41,7 +45,9 @@ static bool engine_create(struct serve *serve, tutti_comm *comm, struct model *m
 
 static void engine_destroy(struct serve *serve)
 {
-    tutti_host_stream_destroy(serve->stream);
+    if (serve->compute != NULL) {
+        serve->compute->ops->stream_destroy(serve->compute, serve->stream);
+    }
     serve->stream = NULL;
     serve_graphs_destroy(serve);
     forward_plan_destroy(serve->eager);
@@ -108,7 +114,7 @@ static bool slots_follow(struct serve *serve)
         if (request >= 0 && !open) {
             const struct trace_request *entry = &schedule->trace->requests[request];
             if (!kv_open(&serve->kv, slot, request, entry->prompt_tokens + entry->output_tokens)) {
-                return refuse(serve, "out of memory for the KV cache");
+                return refuse(serve, serve->compute->sentence);
             }
         }
     }
@@ -142,7 +148,7 @@ static void fill_inputs(struct serve *serve)
 
 static tutti_status keep_sentence(struct serve *serve, tutti_status status)
 {
-    (void)snprintf(serve->sentence, sizeof(serve->sentence), "%s", tutti_last_error());
+    (void)snprintf(serve->sentence, sizeof(serve->sentence), "%s", serve->compute->sentence);
     return status;
 }
 
@@ -155,10 +161,10 @@ static tutti_status start_step(struct serve *serve)
         int bucket = serve_bucket(rows);
         rows = 1 << bucket;
         picks = rows;
-        tutti_host_graph *graph = serve->options.graphs ? serve_graph_for(serve, bucket) : NULL;
+        void *graph = serve->options.graphs ? serve_graph_for(serve, bucket) : NULL;
         if (graph != NULL) {
             serve->report->graph_replays++;
-            return tutti_host_graph_launch(graph, serve->stream);
+            return serve->compute->ops->graph_launch(serve->compute, graph, serve->stream);
         }
     }
     serve->report->eager_steps++;
@@ -169,20 +175,22 @@ static tutti_status start_step(struct serve *serve)
 static tutti_status run_step(struct serve *serve)
 {
     const struct serve_faults *faults = serve->options.faults;
+    struct compute *compute = serve->compute;
     fill_inputs(serve);
     if (faults != NULL && faults->before_step != NULL) {
         faults->before_step(faults->user, serve);
     }
+    compute->ops->stage(compute, &serve->forward);
     tutti_status status = start_step(serve);
     if (status != TUTTI_OK) {
         (void)keep_sentence(serve, status);
-        (void)tutti_host_stream_synchronize(serve->stream);
+        (void)compute->ops->synchronize(compute, serve->stream);
         return status;
     }
-    status = tutti_host_stream_synchronize(serve->stream);
+    status = compute->ops->synchronize(compute, serve->stream);
     if (status == TUTTI_OK) {
         /* Rows are handed out only if no collective of the step failed. */
-        status = tutti_comm_status(serve->comm);
+        status = compute_note(compute, tutti_comm_status(serve->comm));
     }
     return status == TUTTI_OK ? TUTTI_OK : keep_sentence(serve, status);
 }

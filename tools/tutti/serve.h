@@ -3,6 +3,7 @@
 #ifndef TUTTI_TOOL_SERVE_H
 #define TUTTI_TOOL_SERVE_H
 
+#include "compute.h"
 #include "model_forward.h"
 #include "run_board.h"
 #include "serve_schedule.h"
@@ -38,14 +39,15 @@ struct serve_options {
 
 struct serve_graph {
     struct forward_plan *plan;
-    tutti_host_graph *graph; /* NULL: not captured (yet) */
+    void *graph; /* the computer's; NULL: not captured (yet) */
     int failures;
 };
 
 struct serve {
     struct serve_options options;
     tutti_comm *comm;
-    tutti_host_stream *stream;
+    struct compute *compute; /* the model's */
+    tutti_stream stream;
     struct model *model;
     struct kv_cache kv;
     struct forward forward;
@@ -74,7 +76,7 @@ tutti_status serve_run(struct serve *serve);
 bool serve_reopen(struct serve *serve, tutti_comm *comm, struct model *model);
 
 /* serve_graphs.c: the graph for `rows` real rows, captured if need be; NULL if this step must run eagerly. */
-tutti_host_graph *serve_graph_for(struct serve *serve, int bucket);
+void *serve_graph_for(struct serve *serve, int bucket);
 void serve_graphs_destroy(struct serve *serve);
 int serve_bucket(int rows); /* index of the smallest bucket that holds `rows` */
 

@@ -29,23 +29,24 @@ static void interfere(const struct serve_faults *faults, struct serve *serve, bo
  * capture, and the sentence of the end says what invalidated it. */
 static tutti_status capture(struct serve *serve, struct serve_graph *entry)
 {
-    tutti_status status = tutti_host_capture_begin(serve->stream, TUTTI_HOST_CAPTURE_GLOBAL);
+    struct compute *compute = serve->compute;
+    tutti_status status = compute->ops->capture_begin(compute, serve->stream);
     if (status != TUTTI_OK) {
         return status;
     }
     interfere(serve->options.faults, serve, false);
     tutti_status recorded = forward_plan_enqueue(entry->plan, serve->stream);
     interfere(serve->options.faults, serve, true);
-    status = tutti_host_capture_end(serve->stream, &entry->graph);
+    status = compute->ops->capture_end(compute, serve->stream, &entry->graph);
     if (status == TUTTI_OK && recorded != TUTTI_OK) {
-        tutti_host_graph_destroy(entry->graph);
+        compute->ops->graph_destroy(compute, entry->graph);
         entry->graph = NULL;
         return recorded;
     }
     return status;
 }
 
-tutti_host_graph *serve_graph_for(struct serve *serve, int bucket)
+void *serve_graph_for(struct serve *serve, int bucket)
 {
     struct serve_graph *entry = &serve->graphs[bucket];
     if (entry->graph != NULL || entry->failures >= SERVE_CAPTURE_TRIES) {
@@ -54,7 +55,9 @@ tutti_host_graph *serve_graph_for(struct serve *serve, int bucket)
     if (entry->plan == NULL) {
         entry->plan = forward_plan_create(&serve->forward, 1 << bucket, 1 << bucket);
     }
-    if (entry->plan == NULL) {
+    struct compute *compute = serve->compute;
+    if (entry->plan == NULL ||
+        !compute->ops->warm(compute, &serve->forward, entry->plan->rows, entry->plan->picks, serve->stream)) {
         return NULL;
     }
     double begun = serve_now_s();
@@ -64,7 +67,7 @@ tutti_host_graph *serve_graph_for(struct serve *serve, int bucket)
         /* This step runs eagerly, beside peers that may replay theirs; the next one tries again. */
         entry->failures++;
         serve->report->capture_failures++;
-        (void)snprintf(serve->report->sentence, sizeof(serve->report->sentence), "%s", tutti_last_error());
+        (void)snprintf(serve->report->sentence, sizeof(serve->report->sentence), "%s", compute->sentence);
         return NULL;
     }
     serve->report->captures++;
@@ -75,7 +78,9 @@ void serve_graphs_destroy(struct serve *serve)
 {
     for (int bucket = 0; bucket < SERVE_BUCKETS; bucket++) {
         struct serve_graph *entry = &serve->graphs[bucket];
-        tutti_host_graph_destroy(entry->graph);
+        if (entry->graph != NULL) {
+            serve->compute->ops->graph_destroy(serve->compute, entry->graph);
+        }
         forward_plan_destroy(entry->plan);
         memset(entry, 0, sizeof(*entry));
     }

@@ -16,9 +16,13 @@ void serve_note_arrivals(struct serve *serve)
 }
 
 /* The reference writes its logits down; everybody else says how far its own are from them. NaN counts as far. */
-static float compare_logits(const struct serve *serve, size_t output, const float *logits)
+static float compare_logits(const struct serve *serve, size_t output, int pick)
 {
     const struct board *board = serve->options.board;
+    if (board->logits_kept == 0) {
+        return 0.0f;
+    }
+    const float *logits = serve->forward.outputs.logits + (size_t)pick * serve->forward.logits_stride;
     float *kept = board_logits(board, output);
     float deviation = 0.0f;
     for (size_t i = 0; i < board->logits_kept; i++) {
@@ -52,12 +56,11 @@ void serve_record(struct serve *serve)
     double now = serve_now_s();
     for (int pick = 0; pick < serve->step.picks; pick++) {
         int request = serve->step.entries[serve->step.picked[pick]].request;
-        const struct forward_pick *got = &serve->forward.outputs.picks[pick];
+        const struct rows_pick *got = &serve->forward.outputs.picks[pick];
         size_t output =
             options->trace->requests[request].first_output + (size_t)serve->schedule.requests[request].produced;
-        const float *logits = serve->forward.outputs.logits + (size_t)pick * serve->forward.logits_stride;
         board[output] =
-            (struct board_token){got->token, got->margin, got->hash, compare_logits(serve, output, logits), 1};
+            (struct board_token){got->token, got->margin, got->hash, compare_logits(serve, output, pick), 1};
         serve->tokens[pick] = options->forced != NULL ? options->forced[output].token : got->token;
         record_times(serve, request, now);
     }

@@ -6,11 +6,10 @@
 
 #include "storm.h"
 
-/* What a watchdog thread of some other library does all the time. */
 static void *meddle(void *argument)
 {
-    int done = 0;
-    (void)tutti_host_stream_query(argument, &done);
+    struct compute *compute = argument;
+    compute->ops->meddle(compute);
     return NULL;
 }
 
@@ -21,16 +20,11 @@ static void invalidate(void *user, struct serve *serve)
     if (serve->options.board_rank != storm->victim || storm->count >= 2) {
         return;
     }
-    tutti_host_stream *other = NULL;
-    if (tutti_host_stream_create(&other) != TUTTI_OK) {
-        return;
-    }
     pthread_t thread;
-    if (pthread_create(&thread, NULL, meddle, other) == 0) {
+    if (pthread_create(&thread, NULL, meddle, serve->compute) == 0) {
         (void)pthread_join(thread, NULL);
         storm->count++;
     }
-    tutti_host_stream_destroy(other);
 }
 
 void storm_invalidated_capture(struct run *run, struct storm_outcome *outcome)

@@ -67,6 +67,23 @@ static int survivors_below(uint64_t lost_ranks, int rank)
     return below;
 }
 
+/* Replaces numbers by the smallest that any rank has. */
+static bool smallest(struct serve *serve, tutti_comm *comm, float *numbers, size_t count)
+{
+    struct compute *compute = serve->compute;
+    const tutti_call call = {.struct_bytes = sizeof(call), .stream = serve->stream};
+    size_t bytes = count * sizeof(*numbers);
+    float *shared = compute->ops->alloc(compute, bytes);
+    bool good =
+        shared != NULL && compute->ops->put(compute, shared, numbers, bytes) &&
+        compute_note(compute, tutti_all_reduce(comm, shared, shared, count, TUTTI_F32, TUTTI_MIN, &call)) == TUTTI_OK &&
+        compute->ops->synchronize(compute, serve->stream) == TUTTI_OK &&
+        compute_note(compute, tutti_comm_status(comm)) == TUTTI_OK &&
+        compute->ops->get(compute, numbers, shared, bytes);
+    compute->ops->release(compute, shared);
+    return good;
+}
+
 /* The smallest `produced` of each request, and the earliest clock, over all survivors; then everybody goes back to
  * it. Small whole numbers and the clock are exact in fp32. */
 static bool agree(struct serve *serve, tutti_comm *comm, uint64_t *rewound)
@@ -75,13 +92,14 @@ static bool agree(struct serve *serve, tutti_comm *comm, uint64_t *rewound)
     size_t count = (size_t)schedule->trace->count;
     float *numbers = calloc(count + 1, sizeof(*numbers));
     if (numbers == NULL) {
+        (void)snprintf(serve->compute->sentence, sizeof(serve->compute->sentence), "out of memory");
         return false;
     }
     for (size_t i = 0; i < count; i++) {
         numbers[i] = (float)schedule->requests[i].produced;
     }
     numbers[count] = (float)schedule->clock_ms;
-    bool good = tutti_all_reduce(comm, numbers, numbers, count + 1, TUTTI_F32, TUTTI_MIN, NULL) == TUTTI_OK;
+    bool good = smallest(serve, comm, numbers, count + 1);
     for (size_t i = 0; good && i < count; i++) {
         *rewound += (uint64_t)schedule->requests[i].produced - (uint64_t)numbers[i];
         schedule_rewind(schedule, (int)i, (int)numbers[i]);
@@ -95,15 +113,15 @@ static bool agree(struct serve *serve, tutti_comm *comm, uint64_t *rewound)
  * for a second victim. */
 static bool go_on(const struct phase_rank *self, struct serve *serve, int rank, int world, uint64_t *rewound)
 {
-    const struct run *run = self->run;
-    tutti_comm *comm = run_rank_comm(self, rank, world, self->survivors, BOARD_STORM);
+    struct compute *compute = serve->compute;
+    tutti_comm *comm = run_rank_comm(self, compute, rank, world, self->survivors, BOARD_STORM);
     if (comm == NULL) {
         return false;
     }
-    struct model *model = model_create(&run->shape, run->options.numerics, rank, world, run->trace.length_max);
-    bool good = model != NULL || run_rank_fail(self, BOARD_STORM, "out of memory for the weights");
+    struct model *model = run_rank_model(self, compute, rank, world, BOARD_STORM);
+    bool good = model != NULL;
     if (good && !agree(serve, comm, rewound)) {
-        good = run_rank_fail(self, BOARD_STORM, tutti_last_error());
+        good = run_rank_fail(self, BOARD_STORM, compute->sentence);
     }
     good = good && (serve_reopen(serve, comm, model) || run_rank_fail(self, BOARD_STORM, serve->sentence));
     good = good && (serve_run(serve) == TUTTI_OK || run_rank_fail(self, BOARD_STORM, serve->sentence));
@@ -154,29 +172,23 @@ static bool lost_body(const struct phase_rank *self)
 {
     struct lost_rank *lost = self->user;
     const struct serve_faults faults = {.user = lost, .before_step = die_later};
-    tutti_comm *comm = run_rank_comm(self, self->rank, self->world, self->meeting, BOARD_STORM);
-    struct model *model = NULL;
     struct serve serve = {0};
-    bool good = comm != NULL;
-    if (good) {
-        const struct run *run = self->run;
-        model = model_create(&run->shape, run->options.numerics, self->rank, self->world, run->trace.length_max);
-        good = model != NULL || run_rank_fail(self, BOARD_STORM, "out of memory for the weights");
-    }
+    struct run_rank rank;
+    bool good = run_rank_open(&rank, self, BOARD_STORM);
     struct serve_options options = run_rank_options(self, BOARD_STORM);
     options.graphs = true;
     options.padded = true;
     options.forced = run_rank_forced(self->run);
     options.faults = &faults;
-    good = good && (serve_open(&serve, &options, comm, model) || run_rank_fail(self, BOARD_STORM, serve.sentence));
+    good = good &&
+           (serve_open(&serve, &options, rank.comm, rank.model) || run_rank_fail(self, BOARD_STORM, serve.sentence));
     if (good) {
         tutti_status status = serve_run(&serve);
         good = status == TUTTI_OK ? run_rank_fail(self, BOARD_STORM, "nothing happened: the rank was killed too late")
-                                  : survive(self, &serve, status, comm);
+                                  : survive(self, &serve, status, rank.comm);
         serve_close(&serve);
     }
-    model_destroy(model);
-    tutti_comm_destroy(comm);
+    run_rank_close(&rank);
     return good;
 }
 

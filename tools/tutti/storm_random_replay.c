@@ -2,95 +2,32 @@
 /*
  * storm_random_replay.c - graphs of mixed collectives, replayed in random order between eager calls.
  *
- * Inputs are a function of (call, rank, index), made and checked by functions that are captured with the
- * collectives: a stale or swapped buffer cannot pass.
+ * Inputs are made and checked by work that is captured with the collectives (storm_replay_call.h).
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "model_weights.h"
 #include "run_ranks.h"
 #include "storm.h"
+#include "storm_replay_call.h"
 
 #define GRAPHS 6
 #define CALLS_PER_GRAPH_MAX 4
 #define LAUNCHES 400
 #define COUNT_MAX 20000
 
-/* One collective with its buffers; `calls` numbers its executions, eager and replayed alike. */
-struct replay_call {
-    tutti_collective kind;
-    size_t count; /* elements per rank */
-    int rank, world, root;
-    uint64_t salt, calls, wrong;
-    float *src, *dst;
-};
-
 struct replay {
-    struct replay_call calls[GRAPHS][CALLS_PER_GRAPH_MAX];
+    struct compute *compute;
+    struct replay_call calls[GRAPHS][CALLS_PER_GRAPH_MAX]; /* as they were made, */
+    struct replay_call *live[GRAPHS][CALLS_PER_GRAPH_MAX]; /* and in the computer's memory, where they count */
     int call_count[GRAPHS];
-    tutti_host_graph *graphs[GRAPHS];
-    tutti_host_stream *stream;
+    void *graphs[GRAPHS];
+    tutti_stream stream;
     tutti_comm *comm;
 };
 
-/* A small integer, so that sums are exact in any order. */
-static float input_of(const struct replay_call *call, int rank, size_t index)
-{
-    return (float)(weights_mix(call->salt + call->calls * 0x9e3779b97f4a7c15u + (uint64_t)rank * 77777u + index) %
-                   1024);
-}
-
-static void fill(void *argument)
-{
-    struct replay_call *call = argument;
-    call->calls++;
-    size_t blocks = call->kind == TUTTI_ALL_TO_ALL || call->kind == TUTTI_REDUCE_SCATTER ? (size_t)call->world : 1;
-    float *into = call->kind == TUTTI_BROADCAST ? call->dst : call->src;
-    for (size_t i = 0; i < blocks * call->count; i++) {
-        into[i] = input_of(call, call->rank, i);
-    }
-}
-
-static float sum_of(const struct replay_call *call, size_t index)
-{
-    float sum = 0.0f;
-    for (int rank = 0; rank < call->world; rank++) {
-        sum += input_of(call, rank, index);
-    }
-    return sum;
-}
-
-static float expected(const struct replay_call *call, size_t index)
-{
-    size_t own = (size_t)call->rank * call->count;
-    switch (call->kind) {
-    case TUTTI_ALL_REDUCE:
-        return sum_of(call, index);
-    case TUTTI_REDUCE_SCATTER:
-        return sum_of(call, own + index);
-    case TUTTI_BROADCAST:
-        return input_of(call, call->root, index);
-    case TUTTI_ALL_GATHER:
-        return input_of(call, (int)(index / call->count), index % call->count);
-    default:
-        return input_of(call, (int)(index / call->count), own + index % call->count);
-    }
-}
-
-static void check(void *argument)
-{
-    struct replay_call *call = argument;
-    bool many = call->kind == TUTTI_ALL_GATHER || call->kind == TUTTI_ALL_TO_ALL;
-    size_t count = many ? call->count * (size_t)call->world : call->count;
-    for (size_t i = 0; i < count; i++) {
-        float want = expected(call, i);
-        call->wrong += !(call->dst[i] >= want && call->dst[i] <= want);
-    }
-}
-
-static tutti_status enqueue_collective(const struct replay *replay, struct replay_call *call)
+static tutti_status enqueue_collective(const struct replay *replay, const struct replay_call *call)
 {
     const tutti_call how = {.struct_bytes = sizeof(how), .stream = replay->stream};
     size_t bytes = call->count * sizeof(float);
@@ -110,18 +47,31 @@ static tutti_status enqueue_collective(const struct replay *replay, struct repla
 
 static tutti_status enqueue_list(struct replay *replay, int graph)
 {
+    struct compute *compute = replay->compute;
     tutti_status status = TUTTI_OK;
     for (int i = 0; i < replay->call_count[graph] && status == TUTTI_OK; i++) {
-        struct replay_call *call = &replay->calls[graph][i];
-        status = tutti_host_enqueue(replay->stream, fill, call);
+        status = compute->ops->replay_fill(compute, replay->live[graph][i], replay->stream);
         if (status == TUTTI_OK) {
-            status = enqueue_collective(replay, call);
+            status = compute_note(compute, enqueue_collective(replay, &replay->calls[graph][i]));
         }
         if (status == TUTTI_OK) {
-            status = tutti_host_enqueue(replay->stream, check, call);
+            status = compute->ops->replay_check(compute, replay->live[graph][i], replay->stream);
         }
     }
     return status;
+}
+
+static bool call_make(struct replay *replay, int graph, int index)
+{
+    struct compute *compute = replay->compute;
+    struct replay_call *call = &replay->calls[graph][index];
+    size_t bytes = call->count * (size_t)call->world * sizeof(float);
+    call->src = compute->ops->alloc(compute, bytes);
+    call->dst = compute->ops->alloc(compute, bytes);
+    struct replay_call *live = compute->ops->alloc(compute, sizeof(*live));
+    replay->live[graph][index] = live;
+    return call->src != NULL && call->dst != NULL && live != NULL &&
+           compute->ops->put(compute, live, call, sizeof(*call));
 }
 
 /* The same on every rank: all draw from the same seed. */
@@ -137,9 +87,7 @@ static bool lists_make(struct replay *replay, int rank, int world, uint64_t *sta
             call->salt = storm_random(state);
             call->rank = rank;
             call->world = world;
-            call->src = matrix_floats(call->count * (size_t)world);
-            call->dst = matrix_floats(call->count * (size_t)world);
-            if (call->src == NULL || call->dst == NULL) {
+            if (!call_make(replay, graph, i)) {
                 return false;
             }
         }
@@ -149,13 +97,14 @@ static bool lists_make(struct replay *replay, int rank, int world, uint64_t *sta
 
 static tutti_status graphs_capture(struct replay *replay)
 {
+    struct compute *compute = replay->compute;
     for (int graph = 0; graph < GRAPHS; graph++) {
-        tutti_status status = tutti_host_capture_begin(replay->stream, TUTTI_HOST_CAPTURE_THREAD_LOCAL);
+        tutti_status status = compute->ops->capture_begin(compute, replay->stream);
         if (status == TUTTI_OK) {
             status = enqueue_list(replay, graph);
         }
         if (status == TUTTI_OK) {
-            status = tutti_host_capture_end(replay->stream, &replay->graphs[graph]);
+            status = compute->ops->capture_end(compute, replay->stream, &replay->graphs[graph]);
         }
         if (status != TUTTI_OK) {
             return status;
@@ -167,45 +116,54 @@ static tutti_status graphs_capture(struct replay *replay)
 /* Random graphs, every third time the same list eagerly; synchronised now and then, so that queues build up. */
 static tutti_status launch_all(struct replay *replay, uint64_t *state)
 {
+    struct compute *compute = replay->compute;
     tutti_status status = TUTTI_OK;
     for (int launch = 0; launch < LAUNCHES && status == TUTTI_OK; launch++) {
         int graph = (int)(storm_random(state) % GRAPHS);
         if (storm_random(state) % 3 == 0) {
             status = enqueue_list(replay, graph);
         } else {
-            status = tutti_host_graph_launch(replay->graphs[graph], replay->stream);
+            status = compute->ops->graph_launch(compute, replay->graphs[graph], replay->stream);
         }
         if (status == TUTTI_OK && storm_random(state) % 8 == 0) {
-            status = tutti_host_stream_synchronize(replay->stream);
+            status = compute->ops->synchronize(compute, replay->stream);
         }
     }
     if (status == TUTTI_OK) {
-        status = tutti_host_stream_synchronize(replay->stream);
+        status = compute->ops->synchronize(compute, replay->stream);
     }
-    return status == TUTTI_OK ? tutti_comm_status(replay->comm) : status;
+    return status == TUTTI_OK ? compute_note(compute, tutti_comm_status(replay->comm)) : status;
 }
 
 static void replay_free(struct replay *replay)
 {
-    tutti_host_stream_destroy(replay->stream);
+    struct compute *compute = replay->compute;
+    compute->ops->stream_destroy(compute, replay->stream);
     for (int graph = 0; graph < GRAPHS; graph++) {
-        tutti_host_graph_destroy(replay->graphs[graph]);
+        compute->ops->graph_destroy(compute, replay->graphs[graph]);
         for (int i = 0; i < CALLS_PER_GRAPH_MAX; i++) {
-            free(replay->calls[graph][i].src);
-            free(replay->calls[graph][i].dst);
+            compute->ops->release(compute, replay->calls[graph][i].src);
+            compute->ops->release(compute, replay->calls[graph][i].dst);
+            compute->ops->release(compute, replay->live[graph][i]);
         }
     }
     tutti_comm_destroy(replay->comm);
+    compute_close(compute);
 }
 
 static bool replay_report(const struct phase_rank *self, const struct replay *replay)
 {
+    struct compute *compute = replay->compute;
     struct board_pass *pass = board_pass(&self->run->board, BOARD_STORM, self->rank);
     uint64_t wrong = 0;
     for (int graph = 0; graph < GRAPHS; graph++) {
         for (int i = 0; i < replay->call_count[graph]; i++) {
-            wrong += replay->calls[graph][i].wrong;
-            pass->steps += replay->calls[graph][i].calls;
+            struct replay_call call;
+            if (!compute->ops->get(compute, &call, replay->live[graph][i], sizeof(call))) {
+                return run_rank_fail(self, BOARD_STORM, compute->sentence);
+            }
+            wrong += call.wrong;
+            pass->steps += call.calls;
         }
     }
     pass->done = wrong == 0;
@@ -217,16 +175,18 @@ static bool replay_report(const struct phase_rank *self, const struct replay *re
 
 static bool replay_body(const struct phase_rank *self)
 {
-    struct replay replay = {0};
-    uint64_t state = *(const uint64_t *)self->user;
-    replay.comm = run_rank_comm(self, self->rank, self->world, self->meeting, BOARD_STORM);
-    bool good = replay.comm != NULL;
-    if (good && !lists_make(&replay, self->rank, self->world, &state)) {
-        good = run_rank_fail(self, BOARD_STORM, "out of memory");
+    struct compute *compute = run_rank_compute(self, BOARD_STORM);
+    if (compute == NULL) {
+        return false;
     }
-    if (good && (tutti_host_stream_create(&replay.stream) != TUTTI_OK || graphs_capture(&replay) != TUTTI_OK ||
-                 launch_all(&replay, &state) != TUTTI_OK)) {
-        good = run_rank_fail(self, BOARD_STORM, tutti_last_error());
+    struct replay replay = {.compute = compute};
+    uint64_t state = *(const uint64_t *)self->user;
+    replay.comm = run_rank_comm(self, compute, self->rank, self->world, self->meeting, BOARD_STORM);
+    bool good = replay.comm != NULL;
+    if (good && (!lists_make(&replay, self->rank, self->world, &state) ||
+                 compute->ops->stream_create(compute, &replay.stream) != TUTTI_OK ||
+                 graphs_capture(&replay) != TUTTI_OK || launch_all(&replay, &state) != TUTTI_OK)) {
+        good = run_rank_fail(self, BOARD_STORM, compute->sentence);
     }
     good = good && replay_report(self, &replay);
     replay_free(&replay);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* compute_gpu.h - a GPU as a computer (compute.h): cuBLAS for products, the tool's own kernels for the rest. */
+#ifndef TUTTI_TOOL_COMPUTE_GPU_H
+#define TUTTI_TOOL_COMPUTE_GPU_H
+
+#include "compute.h"
+#include "compute_kernels.h"
+#include "cublas.h"
+#include "gpu.h"
+
+/* Made by the build from compute_kernels.cu; 0 bytes if there was no nvcc. */
+extern const unsigned char compute_kernels_image[] __attribute__((visibility("hidden")));
+extern const uint64_t compute_kernels_image_bytes __attribute__((visibility("hidden")));
+
+enum gpu_step_kernel {
+    KERNEL_FILL,
+    KERNEL_EMBED,
+    KERNEL_NORM,
+    KERNEL_CACHE,
+    KERNEL_ATTEND,
+    KERNEL_SWIGLU,
+    KERNEL_TO_WIRE,
+    KERNEL_ADD,
+    KERNEL_PICK,
+    KERNEL_REPLAY_FILL,
+    KERNEL_REPLAY_CHECK,
+    KERNEL_COUNT
+};
+
+struct compute_gpu {
+    struct compute base; /* first: a pointer to it is one to this */
+    gpu_module module;
+    gpu_kernel kernels[KERNEL_COUNT];
+    struct cublas *cublas;
+    void *workspace;
+    tutti_stream stream; /* for what must be done when a function returns */
+};
+
+/* forward->attached. The inputs of a pass are packed in page-locked memory, and copied to the device by its first step. */
+struct gpu_attached {
+    unsigned char *packed; /* counts, picks, rows: page-locked */
+    unsigned char *inputs; /* the same on the device */
+    size_t picks_at, rows_at, packed_bytes;
+    float *embeddings;      /* [rows_max][hidden], page-locked, read by the device where it is */
+    struct rows_pick *pick; /* [picks_max], on the device */
+    float *logits;          /* page-locked copy, in real numerics; else NULL */
+};
+
+/* NULL with a sentence. */
+struct compute *compute_gpu_open(const char *backend, int device, char *why, size_t why_bytes);
+
+/* How many devices there are, name and free memory of the current one. False with the sentence in survey->why. */
+bool compute_gpu_describe(struct compute_survey *survey);
+
+static inline struct compute_gpu *compute_gpu_of(struct compute *compute)
+{
+    return (struct compute_gpu *)compute;
+}
+
+/* Notes gpu_error() if `done` is false. */
+tutti_status compute_gpu_note(struct compute *compute, bool done);
+
+/* compute_gpu_steps.c */
+bool compute_gpu_attach(struct compute *compute, struct forward *forward);
+void compute_gpu_detach(struct compute *compute, struct forward *forward);
+void compute_gpu_stage(struct compute *compute, struct forward *forward);
+bool compute_gpu_warm(struct compute *compute, struct forward *forward, int rows, int picks, tutti_stream stream);
+tutti_status compute_gpu_enqueue(struct compute *compute, const struct forward_step *step, tutti_stream stream);
+tutti_status compute_gpu_launch(struct compute *compute, enum gpu_step_kernel kernel, const struct gpu_launch *how,
+                                tutti_stream stream, void *arguments);
+
+#endif
