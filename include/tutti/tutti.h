@@ -120,6 +120,15 @@ typedef struct tutti_comm tutti_comm;
  * with TUTTI_COMM_SHARE_DEVICE. Without effect on other devices and on the host. */
 #define TUTTI_COMM_ONLY_COLLECTIVE_STREAM 8u
 
+/* Where the ranks' GPUs cannot share memory, or no kernel of this library fits one of them, the vendor's collectives (NCCL or
+ * RCCL, loaded at run time) may take over; without this flag creation fails with the reason. The setting TUTTI_GPU_VENDOR
+ * overrides it. tutti_comm_info then says so: `deterministic` is 0, and backend_reason names the rank and the cause. What
+ * differs: numbers are the vendor's (each of its algorithms adds in an order of its own, NaN and -0 as it treats them); waits of
+ * replayed graphs have no timeout; after a failure the device waits until a thread of the program's calls tutti_comm_status,
+ * tutti_comm_abort or tutti_comm_destroy; a graph that is replayed after tutti_comm_destroy waits for its peers;
+ * tutti_comm_create_all and ranks that share a device are not possible. */
+#define TUTTI_COMM_ALLOW_VENDOR 2u
+
 typedef struct tutti_comm_options {
     size_t struct_bytes;
     const char *backend; /* "cuda", "hip", "host"; NULL: the setting TUTTI_BACKEND, else the best usable one */
@@ -181,7 +190,7 @@ typedef struct tutti_comm_info_t {
     size_t struct_bytes;
     int rank, world, device, lanes;
     uint32_t timeout_ms;
-    int deterministic;        /* 1: same bits on all ranks, whatever the protocol */
+    int deterministic;        /* 1: same bits on all ranks, whatever the protocol; 0: the vendor's collectives */
     int processes;            /* how many processes the ranks live in */
     uint64_t lost_ranks;      /* bit r: the process of rank r is gone */
     uint64_t arena_bytes;     /* shared memory this rank contributes */
@@ -197,10 +206,11 @@ typedef struct tutti_stats {
     size_t struct_bytes;
     /* Executed, by tutti_collective; replays count each time. On GPUs, here and below: enqueued, without replays. */
     uint64_t calls[TUTTI_COLLECTIVE_COUNT];
-    uint64_t captured;                                    /* collectives recorded into graphs */
-    uint64_t bytes;                                       /* payload of executed calls, as the caller passed it */
-    uint64_t one_shot, two_shot, exchange, direct, local; /* executed calls by protocol (docs/protocols.md) */
-    uint64_t waits_slept;                                 /* waits that gave up spinning and slept */
+    uint64_t captured; /* collectives recorded into graphs */
+    uint64_t bytes;    /* payload of executed calls, as the caller passed it */
+    /* Executed calls by protocol (docs/protocols.md); the vendor's are in none of them. */
+    uint64_t one_shot, two_shot, exchange, direct, local;
+    uint64_t waits_slept; /* waits that gave up spinning and slept */
 } tutti_stats;
 TUTTI_API tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats);
 
@@ -269,7 +279,7 @@ TUTTI_API tutti_status tutti_barrier(tutti_comm *comm, const tutti_call *call);
 
 typedef struct tutti_plan_t {
     size_t struct_bytes;
-    char protocol[24]; /* "one-shot", "two-shot", "exchange", "direct", "local" */
+    char protocol[24]; /* "one-shot", "two-shot", "exchange", "direct", "local"; "nccl", "rccl" */
     uint64_t chunks;   /* how many rounds of the staging one call takes */
     char reason[200];  /* why, as one sentence */
 } tutti_plan_t;

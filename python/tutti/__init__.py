@@ -16,6 +16,7 @@ F32, F16, BF16 = 0, 1, 2
 SUM, MAX, MIN = 0, 1, 2
 SHARE_DEVICE = 1  # several ranks on one GPU: for tests
 ONLY_COLLECTIVE_STREAM = 8  # a promise that makes small collectives quicker: see tutti.h
+ALLOW_VENDOR = 2  # NCCL or RCCL may take over where GPUs cannot share memory
 
 _ALLGATHER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 

@@ -55,6 +55,10 @@ tutti_status tutti_comm_status(tutti_comm *comm)
         device_poll(comm->ops, comm->group); /* what the device has written down since the watchdog looked */
         status = comm_check(comm);
     }
+    if (status != TUTTI_OK && comm != NULL && comm->generation == process_generation()) {
+        device_abandon(comm->ops, comm->group);
+        status = comm_check(comm); /* for the sentence */
+    }
     return status;
 }
 
@@ -68,6 +72,7 @@ tutti_status tutti_comm_abort(tutti_comm *comm)
     (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d of %d called tutti_comm_abort", comm->rank,
                    comm->world);
     comm_fail(comm, &failure);
+    device_abandon(comm->ops, comm->group);
     return TUTTI_OK;
 }
 
@@ -123,7 +128,7 @@ tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t *info)
     ours.device = comm->ordinal;
     ours.lanes = comm->lanes;
     ours.timeout_ms = comm->timeout_ms;
-    ours.deterministic = 1;
+    ours.deterministic = comm->ops->deterministic ? 1 : 0;
     ours.processes = comm->processes;
     ours.lost_ranks = lost_ranks(comm);
     ours.arena_bytes = comm->segment_bytes;

@@ -79,6 +79,13 @@ static const struct setting_row table[SETTING_COUNT] = {
     [SETTING_GPU_PROGRAMMATIC] = {"TUTTI_GPU_PROGRAMMATIC", TYPE_UINT, "0", 0, 1, NULL, true, false,
                                   "1: collectives are launched programmatically where the device can (NVIDIA, compute "
                                   "capability 9.0 and later)."},
+    [SETTING_GPU_VENDOR] = {"TUTTI_GPU_VENDOR", TYPE_CHOICE, "auto", 0, 0, "auto|never|always", true, false,
+                            "Whether the GPU backends use the vendor's collectives (NCCL, RCCL): where ranks cannot "
+                            "share memory and the program allows it, never, or always."},
+    [SETTING_NCCL_LIBRARY] = {"TUTTI_NCCL_LIBRARY", TYPE_TEXT, "libnccl.so.2", 0, 0, NULL, false, false,
+                              "NCCL, for TUTTI_GPU_VENDOR on NVIDIA: a name for the dynamic linker, or a path."},
+    [SETTING_RCCL_LIBRARY] = {"TUTTI_RCCL_LIBRARY", TYPE_TEXT, "librccl.so.1", 0, 0, NULL, false, false,
+                              "RCCL, for TUTTI_GPU_VENDOR on AMD: a name for the dynamic linker, or a path."},
 };
 
 struct setting_value {

@@ -102,13 +102,30 @@ static void group_call_completed(void *user)
     }
 }
 
-tutti_status assemble_group(tutti_comm *comm, const struct mesh_address *addresses)
+void assemble_joined(tutti_comm *comm, const struct mesh_address *addresses)
 {
     comm->processes = processes_count(addresses, comm->world);
     for (int rank = 0; rank < comm->world; rank++) {
         segment_enter(comm, rank);
         comm->mapped_bytes += comm->segments[rank]->bytes;
     }
+}
+
+static void tick_poll(void *user)
+{
+    tutti_comm *comm = user;
+    device_poll(comm->ops, comm->group);
+}
+
+static void awake_set(tutti_comm *comm, bool awake)
+{
+    (void)pthread_mutex_lock(&comm->wake_lock);
+    comm->awake = awake;
+    (void)pthread_mutex_unlock(&comm->wake_lock);
+}
+
+tutti_status assemble_group(tutti_comm *comm)
+{
     struct group_options options = {
         .device = comm->device,
         .rank = comm->rank,
@@ -128,27 +145,29 @@ tutti_status assemble_group(tutti_comm *comm, const struct mesh_address *address
         .lost = group_lost,
         .call_completed = group_call_completed,
         .user = comm,
+        .reason = comm->backend_reason,
     };
     tutti_status status = comm->ops->group_create(&options, &comm->group);
-    if (status == TUTTI_OK) {
-        (void)pthread_mutex_lock(&comm->wake_lock);
-        comm->awake = true;
-        (void)pthread_mutex_unlock(&comm->wake_lock);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    awake_set(comm, true);
+    if (device_polls(comm->ops)) {
+        comm->tick = (struct tick){.call = tick_poll, .user = comm};
+        status = watchdog_tick_add(&comm->tick);
+    }
+    if (status != TUTTI_OK) {
+        assemble_group_undo(comm);
     }
     return status;
 }
 
-static void tick_poll(void *user)
+void assemble_group_undo(tutti_comm *comm)
 {
-    tutti_comm *comm = user;
-    device_poll(comm->ops, comm->group);
-}
-
-tutti_status assemble_polling(tutti_comm *comm)
-{
-    if (!device_polls(comm->ops)) {
-        return TUTTI_OK;
+    awake_set(comm, false);
+    watchdog_tick_remove(&comm->tick);
+    if (comm->group != NULL) {
+        comm->ops->group_destroy(comm->group); /* failures still end its waits: they look at the mark by themselves */
+        comm->group = NULL;
     }
-    comm->tick = (struct tick){.call = tick_poll, .user = comm};
-    return watchdog_tick_add(&comm->tick);
 }

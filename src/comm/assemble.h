@@ -13,10 +13,14 @@ tutti_status assemble_new(int rank, int world, tutti_comm **comm);
  * the backend says, or SYSTEM. */
 tutti_status assemble_own(tutti_comm *comm, int ordinal);
 
-/* Once all segments are there: counts the processes and makes the backend's group. `addresses`: of all ranks. */
-tutti_status assemble_group(tutti_comm *comm, const struct mesh_address *addresses);
+/* Once all segments are there: enters them and counts the processes. `addresses`: of all ranks. */
+void assemble_joined(tutti_comm *comm, const struct mesh_address *addresses);
 
-/* From now on the watchdog polls the group, if its backend wants that; until comm_destroy. SYSTEM. */
-tutti_status assemble_polling(tutti_comm *comm);
+/* Makes the backend's group; from now on the watchdog polls it, if the backend wants that. What the backend says, or SYSTEM;
+ * then there is no group. */
+tutti_status assemble_group(tutti_comm *comm);
+
+/* Ends the group, if there is one, so that another one can be made in its place. */
+void assemble_group_undo(tutti_comm *comm);
 
 #endif

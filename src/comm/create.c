@@ -8,7 +8,8 @@
  *   4  compare                                     pure: all ranks come to the same conclusion
  *   5  join: connections, the peers' segments      mesh.h
  *   6  group, watchdog                             local; a failure is told in the last step
- *   7  memory that only the backend can share      share.h; from here on failures travel as in a finished communicator
+ *   7  a backend that shares memory of its own     share.h; its group, its memory, a trial; perhaps another backend in its
+ *                                                  place; from here on failures travel as in a finished communicator
  *   8  everybody has mapped everything
  */
 #include <stdio.h>
@@ -50,7 +51,7 @@ static void creation_clear(struct creation *creation)
 
 static tutti_status options_check(const tutti_comm_options *options)
 {
-    const uint32_t defined = TUTTI_COMM_SHARE_DEVICE | TUTTI_COMM_ONLY_COLLECTIVE_STREAM;
+    const uint32_t defined = TUTTI_COMM_SHARE_DEVICE | TUTTI_COMM_ALLOW_VENDOR | TUTTI_COMM_ONLY_COLLECTIVE_STREAM;
     if ((options->flags & ~defined) != 0) {
         return error_set(TUTTI_ERR_ARGUMENT, "options->flags is 0x%x, but only 0x%x is defined", options->flags,
                          defined);
@@ -107,6 +108,10 @@ static tutti_status prepare(struct creation *creation, const tutti_comm_options 
     if (status != TUTTI_OK) {
         return status;
     }
+    status = share_choose(comm);
+    if (status != TUTTI_OK) {
+        return status;
+    }
     comm->lanes = options->lanes == 0 ? 1 : options->lanes;
     comm->message_bytes_max = options->message_bytes_max;
     comm->flags = options->flags;
@@ -146,7 +151,7 @@ static void introduce(struct creation *creation, tutti_status status)
 }
 
 /* Everything that a rank can do alone. Returns a status only if the rank cannot even be introduced. */
-static tutti_status creation_begin(const tutti_comm_options *options, int rank, int world, int ordinal,
+static tutti_status creation_begin(const tutti_comm_options *options, int rank, int world, int ordinal, bool one_thread,
                                    struct creation *creation)
 {
     creation->all = calloc((size_t)world, sizeof(*creation->all));
@@ -161,6 +166,7 @@ static tutti_status creation_begin(const tutti_comm_options *options, int rank, 
         creation->comm->root_rank[peer] = peer;
     }
     hello_fill(&creation->mine.hello);
+    creation->comm->one_thread_drives_all = one_thread;
     introduce(creation, prepare(creation, options, ordinal));
     reserve_free(creation);
     uint32_t limit_ms = (uint32_t)settings_number(SETTING_CREATE_TIMEOUT_MS);
@@ -227,12 +233,12 @@ static tutti_status creation_join(struct creation *creation)
     }
     socket_close(&creation->listener);
     segment_fd_close(comm->segments[comm->rank]);
-    status = assemble_group(comm, creation->addresses);
-    if (status == TUTTI_OK) {
-        status = peers_watch(comm->peers);
+    assemble_joined(comm, creation->addresses);
+    if (!device_shares(comm->ops)) { /* else in step 7, where ranks tell each other how it went */
+        status = assemble_group(comm);
     }
     if (status == TUTTI_OK) {
-        status = assemble_polling(comm);
+        status = peers_watch(comm->peers);
     }
     if (status != TUTTI_OK) {
         struct failure failure = {status, comm->rank, comm->rank, ""};
@@ -285,7 +291,7 @@ tutti_status comm_create(const tutti_comm_options *options, tutti_comm **comm)
     struct rendezvous *rendezvous = &creation->rendezvous;
     tutti_status status = rendezvous_resolve(options, rendezvous);
     if (status == TUTTI_OK) {
-        status = creation_begin(options, rendezvous->rank, rendezvous->world, options->device, creation);
+        status = creation_begin(options, rendezvous->rank, rendezvous->world, options->device, false, creation);
     }
     if (status == TUTTI_OK) {
         status = rendezvous_meet(rendezvous, &creation->mine, creation->all, &creation->deadline);
@@ -329,7 +335,6 @@ static tutti_status create_all_join(struct creation *creations, int world)
         status = creation_compare(&creations[rank]);
     }
     for (int rank = 0; rank < world && status == TUTTI_OK; rank++) {
-        creations[rank].comm->one_thread_drives_all = true;
         status = creation_join(&creations[rank]);
     }
     if (status == TUTTI_OK) {
@@ -356,7 +361,7 @@ tutti_status comm_create_all(const tutti_comm_options *options, const int *devic
     for (int rank = 0; rank < world; rank++) {
         creation_clear(&creations[rank]);
         if (status == TUTTI_OK) {
-            status = creation_begin(options, rank, world, devices != NULL ? devices[rank] : options->device,
+            status = creation_begin(options, rank, world, devices != NULL ? devices[rank] : options->device, true,
                                     &creations[rank]);
         }
     }

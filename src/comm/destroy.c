@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/process.h"
+#include "comm/assemble.h"
 #include "comm/comm.h"
 #include "comm/peers.h"
 #include "memory/segment.h"
@@ -9,13 +10,7 @@
 /* In this process; in a forked child the backend's threads are missing, so that nothing of it can be waited for. */
 static void leave(tutti_comm *comm)
 {
-    (void)pthread_mutex_lock(&comm->wake_lock);
-    comm->awake = false;
-    (void)pthread_mutex_unlock(&comm->wake_lock);
-    watchdog_tick_remove(&comm->tick);
-    if (comm->group != NULL) {
-        comm->ops->group_destroy(comm->group); /* failures still end its waits: they look at the mark by themselves */
-    }
+    assemble_group_undo(comm);
     if (comm->peers != NULL) {
         peers_detach(comm->peers, comm);
     }

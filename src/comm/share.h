@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * share.h - the steps of creation that a backend with memory of its own adds (device.h, group_export and on). Segments are
- * mapped and groups made; the ranks tell each other of their memory, map it, and try whether it works.
+ * mapped; each rank makes its group, tells the others of its memory, maps theirs, and tries whether it works.
  *
- *     export | words over the control pages, descriptors over the connections | import | all have come so far | trial
+ *     group, export | words over the control pages, descriptors over the connections | import | words | trial begun | words | its end | words
  *
- * A failure on one rank becomes the communicator's failure, so that no other rank waits for it.
+ * In each word a rank says whether it has come so far, so that all ranks know the first one that has not, and why: there all
+ * of them stop. Then the vendor's collectives may take the backend's place (struct device_ops, `vendor`), and take the
+ * same steps; else the trouble becomes the communicator's failure.
  */
 #ifndef TUTTI_COMM_SHARE_H
 #define TUTTI_COMM_SHARE_H
 
 #include "comm/comm.h"
+
+/* While the rank prepares: the vendor's collectives from the start, where the setting TUTTI_GPU_VENDOR says so. UNSUPPORTED
+ * where one thread drives all ranks. */
+tutti_status share_choose(tutti_comm *comm);
 
 /* [collective] All steps, on one rank of the many. sockets: [world], connections to the ranks of other processes, -1 for
  * those of this one. Does nothing for a backend that shares no memory of its own. */

@@ -152,8 +152,8 @@ static tutti_status child_join(struct splitting *splitting)
         return status;
     }
     segment_fd_close(child->segments[child->rank]);
-    status = assemble_group(child, splitting->addresses);
-    return status == TUTTI_OK ? assemble_polling(child) : status;
+    assemble_joined(child, splitting->addresses);
+    return device_shares(child->ops) ? TUTTI_OK : assemble_group(child);
 }
 
 /* The connections close only now that every rank has told how it went: a closed one means a rank that gave up. */

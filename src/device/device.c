@@ -33,6 +33,13 @@ void device_poll(const struct device_ops *ops, struct group *group)
     }
 }
 
+void device_abandon(const struct device_ops *ops, struct group *group)
+{
+    if (ops->group_abandon != NULL) {
+        ops->group_abandon(group);
+    }
+}
+
 void device_memory(const struct device_ops *ops, const struct group *group, uint64_t *arena_bytes,
                    uint64_t *mapped_bytes)
 {

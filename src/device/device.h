@@ -18,7 +18,7 @@
 
 #include "tutti/tutti.h"
 
-#define DEVICE_ABI 2
+#define DEVICE_ABI 3
 
 struct device;
 struct group;
@@ -75,6 +75,7 @@ struct group_options {
     /* The wait for `rank` is over: withdraws this rank's own extension. */
     void (*call_completed)(void *user);
     void *user;
+    const char *reason; /* why the communicator uses this backend, and how */
 };
 
 struct device_description {
@@ -93,6 +94,11 @@ struct memory_export {
 struct device_ops {
     uint32_t abi; /* DEVICE_ABI */
     const char *name;
+
+    bool deterministic; /* the same bits on all ranks, whatever the protocol */
+    /* Optional: the same devices through their vendor's collectives, for ranks that cannot share memory, where the caller
+     * allows it or the setting TUTTI_GPU_VENDOR says so. Opens and closes devices just as this one does. */
+    const struct device_ops *vendor;
 
     /* All of these are required. */
 
@@ -134,12 +140,16 @@ struct device_ops {
     /* Looks for failures that the device has written down, and tells it those that the communicator knows of. From the
      * watchdog's thread every few milliseconds, and from any thread that asks for the status; no driver call. */
     void (*group_poll)(struct group *group);
+    /* After a failure: ends what a failure alone does not end, work that waits on the device for ranks that will not come. From
+     * threads of the caller's only; may call the driver, and may come again. */
+    void (*group_abandon)(struct group *group);
     /* Adds what the group holds beyond the segments: memory that this rank contributes, and what it has mapped. */
     void (*group_memory)(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes);
 };
 
 /* What stands for an optional entry that a backend does not have. */
 void device_poll(const struct device_ops *ops, struct group *group);
+void device_abandon(const struct device_ops *ops, struct group *group);
 void device_memory(const struct device_ops *ops, const struct group *group, uint64_t *arena_bytes,
                    uint64_t *mapped_bytes);
 

@@ -7,7 +7,8 @@
  *     collectives processes-2   a process and a device for each rank
  *     collectives all-3         one thread drives all ranks (tutti_comm_create_all)
  *
- * TUTTI_TEST_GPU: the backend, cuda by default. Devices that ranks of one process share bring the rule that nobody allocates,
+ * TUTTI_TEST_GPU: the backend, cuda by default. TUTTI_GPU_VENDOR=always: the vendor's collectives, with numbers whose sums are
+ * exact, and a device for each rank. Devices that ranks of one process share bring the rule that nobody allocates,
  * frees or instantiates while another rank's kernel waits for him: the ranks step together there.
  */
 #include <pthread.h>
@@ -27,6 +28,7 @@
 struct scene {
     const char *backend;
     int world, devices;
+    bool vendor;  /* the vendor's collectives */
     bool in_step; /* ranks are threads */
     pthread_barrier_t barrier;
 };
@@ -392,6 +394,10 @@ static void rank_run(int rank, int world, const char *rendezvous, void *user)
     options.rendezvous = rendezvous;
     (void)world;
     CHECK_OK(tutti_comm_create(&options, &self.comm));
+    tutti_comm_info_t info = {.struct_bytes = sizeof(info)};
+    CHECK_OK(tutti_comm_info(self.comm, &info));
+    CHECK(info.deterministic == !self.scene->vendor, "deterministic is %d: %s", info.deterministic,
+          info.backend_reason);
     run_refusals(&self);
     run_alone(&self);
     run_mixed(&self, start->seed);
@@ -475,6 +481,14 @@ int main(int count, char **arguments)
     }
     if (how[0] == 'p' && scene.devices < scene.world) {
         SKIP("%d devices, and %d processes want one each", scene.devices, scene.world);
+    }
+    const char *vendor = getenv("TUTTI_GPU_VENDOR");
+    scene.vendor = vendor != NULL && strcmp(vendor, "always") == 0;
+    if (scene.vendor && (scene.devices < scene.world || how[0] == 'a')) {
+        SKIP("the vendor's collectives want a thread and a device for each rank, %d devices are here", scene.devices);
+    }
+    if (scene.vendor) {
+        values_integers();
     }
     if (how[0] == 'a') {
         run_all(&scene);

@@ -159,10 +159,20 @@ static inline uint32_t hash_of(uint64_t key, size_t index)
     return hash ^ (hash >> 16);
 }
 
+static bool integers;
+
+void values_integers(void)
+{
+    integers = true;
+}
+
 /* Sign and fraction as they come; exponents over 8 binades around 1, where rounding errors show. */
 static inline uint32_t ordinary(tutti_dtype dtype, uint32_t hash)
 {
     uint32_t low = (hash >> 24) & 7u;
+    if (integers) {
+        return from_float(dtype, (float)(int)(hash >> 8 & 15u) - 8.0f);
+    }
     if (dtype == TUTTI_F32) {
         return (hash & 0x807fffffu) | (123u + low) << 23;
     }
@@ -180,7 +190,7 @@ static inline uint32_t element(tutti_dtype dtype, uint64_t key, bool special, si
 
 static bool has_specials(uint64_t call)
 {
-    return (mix(call) & 3u) == 0;
+    return !integers && (mix(call) & 3u) == 0;
 }
 
 uint32_t values_element(tutti_dtype dtype, uint64_t call, int rank, size_t index)

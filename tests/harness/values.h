@@ -21,6 +21,9 @@
  * NaN, an infinity, -0, a denormal, or the largest finite number. */
 uint32_t values_element(tutti_dtype dtype, uint64_t call, int rank, size_t index);
 
+/* From here on all elements are integers from -8 to 7, whose sums are exact in any order. For collectives that are not ours. */
+void values_integers(void);
+
 /* dst[i] = element first + i. */
 void values_fill(void *dst, tutti_dtype dtype, uint64_t call, int rank, size_t first, size_t count);
 

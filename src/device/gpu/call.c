@@ -11,50 +11,9 @@
 #include "collective/signature.h"
 #include "device/gpu/context.h"
 #include "device/gpu/group.h"
-#include "device/gpu/memory_class.h"
+#include "device/gpu/operation_memory.h"
 
 /* -- checking --------------------------------------------------------------------------------------- */
-
-static const char *call_name(const struct operation *operation)
-{
-    static const char *const names[TUTTI_COLLECTIVE_COUNT] = {
-        [TUTTI_ALL_REDUCE] = "tutti_all_reduce", [TUTTI_REDUCE_SCATTER] = "tutti_reduce_scatter",
-        [TUTTI_ALL_GATHER] = "tutti_all_gather", [TUTTI_BROADCAST] = "tutti_broadcast",
-        [TUTTI_ALL_TO_ALL] = "tutti_all_to_all", [TUTTI_BARRIER] = "tutti_barrier"};
-    return operation->row_bytes != 0 ? "tutti_all_gather_rows" : names[operation->kind];
-}
-
-static size_t src_bytes(const struct operation *operation, size_t world)
-{
-    bool block_a_peer = operation->kind == TUTTI_REDUCE_SCATTER || operation->kind == TUTTI_ALL_TO_ALL;
-    return operation->count * choice_unit_bytes(operation) * (block_a_peer ? world : 1);
-}
-
-static size_t dst_bytes(const struct operation *operation, size_t world)
-{
-    if (operation->row_bytes != 0) {
-        size_t rows = operation->count / operation->row_bytes;
-        return (rows - 1) * operation->dst_stride_bytes + operation->row_bytes * world;
-    }
-    bool block_a_peer = operation->kind == TUTTI_ALL_GATHER || operation->kind == TUTTI_ALL_TO_ALL;
-    return operation->count * choice_unit_bytes(operation) * (block_a_peer ? world : 1);
-}
-
-static tutti_status check_memory(const struct group *group, const struct operation *operation)
-{
-    if (operation->count == 0) {
-        return TUTTI_OK;
-    }
-    const char *name = call_name(operation);
-    size_t world = (size_t)group->options.world;
-    bool broadcast = operation->kind == TUTTI_BROADCAST;
-    tutti_status status =
-        memory_check(group->device, name, broadcast ? "buffer" : "src", operation->src, src_bytes(operation, world));
-    if (status == TUTTI_OK && !broadcast) {
-        status = memory_check(group->device, name, "dst", operation->dst, dst_bytes(operation, world));
-    }
-    return status;
-}
 
 static tutti_status check_stream(const struct group *group, const struct operation *operation, const tutti_call *call)
 {
@@ -66,7 +25,7 @@ static tutti_status check_stream(const struct group *group, const struct operati
         "%s on the NULL stream: another rank of this process works on the same device and has the same "
         "NULL stream, where its part would wait behind this one for ever: pass a stream of its own for each "
         "rank",
-        call_name(operation));
+        operation_call_name(operation));
 }
 
 /* -- launching -------------------------------------------------------------------------------------- */
@@ -204,13 +163,14 @@ static tutti_status call_refused(const struct group *group, const struct operati
                                  tutti_status status)
 {
     if (status == TUTTI_ERR_CAPTURE) {
-        return error_set(status, "%s on stream %p: %.300s", call_name(operation), call->stream, tutti_last_error());
+        return error_set(status, "%s on stream %p: %.300s", operation_call_name(operation), call->stream,
+                         tutti_last_error());
     }
     return error_set(
         status,
         "%s on stream %p, for %s device %d: %.200s (does the stream belong to the communicator's device and "
         "to its primary context?)",
-        call_name(operation), call->stream, group->device->driver->vendor->label, group->device->ordinal,
+        operation_call_name(operation), call->stream, group->device->driver->vendor->label, group->device->ordinal,
         tutti_last_error());
 }
 
@@ -221,7 +181,7 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
     struct stream_state state;
     tutti_status status = recording_look(driver, call->stream, &state);
     if (status == TUTTI_OK && state.recording) {
-        status = recording_begin(group, call->lane, call->stream, &state);
+        status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state);
     }
     if (status != TUTTI_OK) {
         return call_refused(group, operation, call, status);
@@ -238,7 +198,7 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
         call_torn(group, operation, status);
     }
     if (status == TUTTI_OK && state.recording) {
-        status = recording_end(group, call->lane, call->stream);
+        status = recording_end(driver, &group->recordings, call->lane, call->stream);
     }
     if (status == TUTTI_OK) {
         call_count(group, operation, choice->protocol, state.recording);
@@ -264,7 +224,7 @@ tutti_status gpu_group_call(struct group *group, const struct operation *operati
     if (status != TUTTI_OK) {
         return status;
     }
-    status = check_memory(group, operation);
+    status = operation_check_memory(group->device, group->options.world, operation);
     if (status == TUTTI_OK && group->options.world == 1) {
         copy = as_copy(operation);
         operation = &copy;

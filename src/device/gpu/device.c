@@ -15,6 +15,7 @@
 #include "device/gpu/context.h"
 #include "device/gpu/gpu_device.h"
 #include "device/gpu/group.h"
+#include "device/vendor/vendor_device.h"
 
 static pthread_mutex_t devices_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct device *devices;
@@ -129,14 +130,17 @@ static tutti_status context_and_modules(struct device *device)
     }
     struct context_scope scope;
     status = context_enter(device, CONTEXT_MANAGES, &scope);
-    if (status == TUTTI_OK) {
-        status = module_load(driver, &device->modules);
-        context_leave(&scope);
-    }
     if (status != TUTTI_OK) {
         context_release(device);
+        return status;
     }
-    return status;
+    /* Without them the vendor's collectives may still do, so that this is not the end. */
+    device->kernels = module_load(driver, &device->modules);
+    if (device->kernels != TUTTI_OK) {
+        (void)snprintf(device->kernels_sentence, sizeof(device->kernels_sentence), "%.255s", tutti_last_error());
+    }
+    context_leave(&scope);
+    return TUTTI_OK;
 }
 
 /* Under the lock. */
@@ -261,14 +265,27 @@ static tutti_status hip_open(int ordinal, struct device **device)
     return open_device(&driver_hip, ordinal, device);
 }
 
-#define COMMON_OPS                                                                                                     \
-    .close = gpu_device_close, .describe = describe, .shared_bytes = gpu_group_shared_bytes,                           \
-    .group_create = gpu_group_create, .group_export = gpu_group_export, .group_import = gpu_group_import,              \
-    .group_probe_begin = gpu_group_probe_begin, .group_probe_end = gpu_group_probe_end, .group_poll = gpu_group_poll,  \
-    .group_memory = gpu_group_memory, .group_destroy = gpu_group_destroy, .group_call = gpu_group_call,                \
-    .group_wake = gpu_group_wake, .group_stats = gpu_group_stats, .group_plan = gpu_group_plan
+/* What a backend has in common with its vendor's collectives. */
+#define DEVICE_OPS(name_of, probe_of, open_of)                                                                         \
+    .abi = DEVICE_ABI, .name = (name_of), .probe = (probe_of), .open = (open_of), .close = gpu_device_close,           \
+    .describe = describe, .shared_bytes = gpu_group_shared_bytes
 
-const struct device_ops device_cuda_ops = {
-    .abi = DEVICE_ABI, .name = "cuda", .probe = cuda_probe, .open = cuda_open, COMMON_OPS};
-const struct device_ops device_hip_ops = {
-    .abi = DEVICE_ABI, .name = "hip", .probe = hip_probe, .open = hip_open, COMMON_OPS};
+#define GROUP_OPS                                                                                                      \
+    .deterministic = true, .group_create = gpu_group_create, .group_export = gpu_group_export,                         \
+    .group_import = gpu_group_import, .group_probe_begin = gpu_group_probe_begin,                                      \
+    .group_probe_end = gpu_group_probe_end, .group_poll = gpu_group_poll, .group_memory = gpu_group_memory,            \
+    .group_destroy = gpu_group_destroy, .group_call = gpu_group_call, .group_wake = gpu_group_wake,                    \
+    .group_stats = gpu_group_stats, .group_plan = gpu_group_plan
+
+#define VENDOR_OPS                                                                                                     \
+    .group_create = vendor_group_create, .group_export = vendor_group_export, .group_import = vendor_group_import,     \
+    .group_probe_begin = vendor_group_probe_begin, .group_probe_end = vendor_group_probe_end,                          \
+    .group_poll = vendor_group_poll, .group_abandon = vendor_group_abandon, .group_memory = vendor_group_memory,       \
+    .group_destroy = vendor_group_destroy, .group_call = vendor_group_call, .group_wake = vendor_group_wake,           \
+    .group_stats = vendor_group_stats, .group_plan = vendor_group_plan
+
+static const struct device_ops nccl_ops = {DEVICE_OPS("cuda", cuda_probe, cuda_open), VENDOR_OPS};
+static const struct device_ops rccl_ops = {DEVICE_OPS("hip", hip_probe, hip_open), VENDOR_OPS};
+
+const struct device_ops device_cuda_ops = {DEVICE_OPS("cuda", cuda_probe, cuda_open), GROUP_OPS, .vendor = &nccl_ops};
+const struct device_ops device_hip_ops = {DEVICE_OPS("hip", hip_probe, hip_open), GROUP_OPS, .vendor = &rccl_ops};

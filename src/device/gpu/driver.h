@@ -190,6 +190,7 @@ struct driver {
     driver_result (*host_free)(void *memory);
     driver_result (*host_address)(driver_address *address, void *memory, unsigned flags);
     driver_result (*fill_words)(driver_address address, unsigned word, size_t count, driver_stream stream);
+    driver_result (*copy_on_device)(driver_address to, driver_address from, size_t bytes, driver_stream stream);
     driver_result (*copy_to_host)(void *to, driver_address from, size_t bytes, driver_stream stream);
     driver_result (*pointer_attributes)(unsigned count, int *attributes, void **values, driver_address address);
 

@@ -54,6 +54,7 @@ static const struct driver_symbol symbols[] = {
     NEEDED(host_free, "cuMemFreeHost"),
     NEEDED(host_address, "cuMemHostGetDevicePointer_v2"),
     NEEDED(fill_words, "cuMemsetD32Async"),
+    NEEDED(copy_on_device, "cuMemcpyDtoDAsync_v2"),
     NEEDED(copy_to_host, "cuMemcpyDtoHAsync_v2"),
     NEEDED(pointer_attributes, "cuPointerGetAttributes"),
     NEEDED(stream_create, "cuStreamCreate"),

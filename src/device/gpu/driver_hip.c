@@ -37,6 +37,7 @@ static const struct driver_symbol symbols[] = {
     NEEDED(host_free, "hipHostFree"),
     NEEDED(host_address, "hipHostGetDevicePointer"),
     NEEDED(fill_words, "hipMemsetD32Async"),
+    NEEDED(copy_on_device, "hipMemcpyDtoDAsync"),
     NEEDED(copy_to_host, "hipMemcpyDtoHAsync"),
     NEEDED(pointer_attributes, "hipDrvPointerGetAttributes"),
     NEEDED(stream_create, "hipStreamCreateWithFlags"),

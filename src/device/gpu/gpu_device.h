@@ -12,6 +12,11 @@
 
 #define GPU_UUID_TEXT_BYTES 48
 
+/* The backends' part of a rank's segment, and how much at its beginning is struct gpu_shared's (group.h); the rest is for the
+ * vendor's collectives (device/vendor/group.h). */
+#define GPU_SHARED_BYTES 4096u
+#define GPU_SHARED_OWN_BYTES 64u
+
 struct device {
     /* Constant while it is open. */
     const struct driver *driver;
@@ -24,6 +29,8 @@ struct device {
     int multiprocessors, capability;     /* 90 for 9.0 */
     bool has_vmm, has_fd_export, reads_any_memory;
     struct module_set modules;
+    tutti_status kernels;       /* whether they could be loaded; a group that needs them fails with it */
+    char kernels_sentence[256]; /* and with this */
     /* Private to device.c, under its lock. */
     unsigned references;
     unsigned threads_promised; /* to groups: what may be resident at the same time */

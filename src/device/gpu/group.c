@@ -12,7 +12,6 @@
 #include "device/gpu/context.h"
 #include "memory/segment.h"
 
-#define SHARED_BYTES 4096u
 #define LANE_ALIGN 4096u
 #define LANE_THREADS_WANTED (128u * KERNEL_THREADS_MAX)
 #define TRIAL_PAUSE_NS 50000
@@ -24,6 +23,7 @@ struct gpu_export {
     uint64_t lane_bytes;
     uint32_t threads; /* resident ones that a lane can count on */
 };
+_Static_assert(sizeof(struct gpu_shared) <= GPU_SHARED_OWN_BYTES, "it fits its place");
 _Static_assert(sizeof(struct gpu_export) <= DEVICE_EXPORT_BYTES, "it fits a memory_export");
 _Static_assert(sizeof(struct arena_head) <= ARENA_HEAD_BYTES, "the head fits its place");
 
@@ -32,7 +32,7 @@ size_t gpu_group_shared_bytes(int world, int lanes, size_t message_bytes_max)
     (void)world;
     (void)lanes;
     (void)message_bytes_max;
-    return SHARED_BYTES;
+    return GPU_SHARED_BYTES;
 }
 
 /* -- making a group ---------------------------------------------------------------------------------- */
@@ -190,6 +190,9 @@ tutti_status gpu_group_create(const struct group_options *options, struct group 
     if (options->world > KERNEL_WORLD_MAX) {
         return error_set(TUTTI_ERR_UNSUPPORTED, "%d ranks: the %s backend joins up to %d", options->world,
                          options->device->driver->vendor->backend, KERNEL_WORLD_MAX);
+    }
+    if (options->device->kernels != TUTTI_OK) {
+        return error_set(options->device->kernels, "%s", options->device->kernels_sentence);
     }
     quarantine_sweep();
     struct group *group = group_new(options);

@@ -4,7 +4,7 @@
  *
  *   group.c       making it, telling the peers, mapping theirs, the trial    note.c        failures: to and from the device
  *   call.c        one collective: checks, launches                           quarantine.c  leaving, and what outlives that
- *   recording.c   calls that become part of a graph
+ *   (recording.h: calls that become part of a graph)
  */
 #ifndef TUTTI_DEVICE_GPU_GROUP_H
 #define TUTTI_DEVICE_GPU_GROUP_H
@@ -15,12 +15,12 @@
 #include "device/device.h"
 #include "device/gpu/arena.h"
 #include "device/gpu/gpu_device.h"
+#include "device/gpu/recording.h"
 #include "kernels/arguments.h"
 
 struct segment;
 
 #define DTYPE_COUNT 3
-#define RECORDINGS_KEPT 8
 
 /* The functions for this group's world; those that are not needed in it are NULL. */
 struct kernels {
@@ -32,12 +32,6 @@ struct kernels {
 struct note_page {
     struct failure_note note;
     uint64_t counters[TUTTI_LANES_MAX];
-};
-
-/* A graph under construction that holds calls of this group. */
-struct recording {
-    uint64_t id; /* the driver's, never reused; 0: none */
-    driver_node last[TUTTI_LANES_MAX];
 };
 
 /* In the backend's part of a rank's segment. */
@@ -71,12 +65,10 @@ struct group {
 
     /* The thread that uses the communicator. */
     uint64_t launched[TUTTI_LANES_MAX]; /* eager ones */
-    struct recording recordings[RECORDINGS_KEPT];
-    unsigned recording_next;
+    struct recordings recordings;
     _Atomic uint64_t trial_timeout_ns; /* nonzero during the trial */
 
     struct group_counts counts;
-    _Atomic uint32_t graphs;   /* that hold calls of this group and are not destroyed */
     _Atomic uint32_t reported; /* the failure note has been passed on */
     uint64_t written_off;      /* bit r: the process of rank r is gone, and cannot touch anything */
     struct group *next;        /* quarantine.c */
@@ -107,27 +99,6 @@ tutti_status gpu_group_call(struct group *group, const struct operation *operati
 
 /* Launches one barrier on lane 0, on the group's own stream. In the device's context. */
 tutti_status call_trial(struct group *group);
-
-/* -- recording.c; in the device's context -- */
-
-struct stream_state {
-    bool recording;
-    uint64_t id; /* of the capture */
-    driver_graph graph;
-    const driver_node *nodes; /* what the stream's next node will depend on; the driver's storage */
-    size_t node_count;
-};
-
-/* CAPTURE if the stream cannot take work: its capture was invalidated, or another one forbids it. */
-tutti_status recording_look(const struct driver *driver, driver_stream stream, struct stream_state *state);
-
-/* Before the launches of a call on a capturing stream: the graph comes to hold the group's memory, and the stream to depend
- * on the lane's last call in the same graph, on whatever stream that was. */
-tutti_status recording_begin(struct group *group, uint32_t lane, driver_stream stream,
-                             const struct stream_state *state);
-
-/* After them. */
-tutti_status recording_end(struct group *group, uint32_t lane, driver_stream stream);
 
 /* -- note.c; none of them calls the driver -- */
 void gpu_group_poll(struct group *group);

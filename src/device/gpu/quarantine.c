@@ -96,7 +96,7 @@ static bool peers_closed(const struct group *group)
 /* Lets go of as much as nobody uses. True if the group is gone. */
 static bool group_let_go(struct group *group)
 {
-    if (atomic_load(&group->graphs) != 0) {
+    if (atomic_load(&group->recordings.graphs) != 0) {
         return false;
     }
     struct context_scope scope;

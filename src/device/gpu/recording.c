@@ -8,8 +8,9 @@
  * may outlive the communicator, so it holds the group through a user object, whose destructor only counts: the driver
  * forbids it to call the driver.
  */
+#include "device/gpu/recording.h"
+
 #include "base/error.h"
-#include "device/gpu/group.h"
 
 tutti_status recording_look(const struct driver *driver, driver_stream stream, struct stream_state *state)
 {
@@ -30,19 +31,18 @@ tutti_status recording_look(const struct driver *driver, driver_stream stream, s
 }
 
 /* On a thread of the driver's, when the last graph of a capture is gone, with all that was instantiated from it. */
-static void graph_gone(void *group)
+static void graph_gone(void *recordings)
 {
-    (void)atomic_fetch_sub(&((struct group *)group)->graphs, 1);
+    (void)atomic_fetch_sub(&((struct recordings *)recordings)->graphs, 1);
 }
 
-static tutti_status graph_hold(struct group *group, driver_graph graph)
+static tutti_status graph_hold(const struct driver *driver, struct recordings *recordings, driver_graph graph)
 {
-    const struct driver *driver = group->device->driver;
     driver_object object = NULL;
-    (void)atomic_fetch_add(&group->graphs, 1);
-    tutti_status status = DRIVER(driver, object_create, &object, group, graph_gone, 1, DRIVER_USER_OBJECT_NO_SYNC);
+    (void)atomic_fetch_add(&recordings->graphs, 1);
+    tutti_status status = DRIVER(driver, object_create, &object, recordings, graph_gone, 1, DRIVER_USER_OBJECT_NO_SYNC);
     if (status != TUTTI_OK) {
-        (void)atomic_fetch_sub(&group->graphs, 1);
+        (void)atomic_fetch_sub(&recordings->graphs, 1);
         return status;
     }
     status = DRIVER(driver, graph_retain, graph, object, 1, DRIVER_USER_OBJECT_MOVE);
@@ -52,11 +52,11 @@ static tutti_status graph_hold(struct group *group, driver_graph graph)
     return status;
 }
 
-static struct recording *recording_find(struct group *group, uint64_t id)
+static struct recording *recording_find(struct recordings *recordings, uint64_t id)
 {
     for (int index = 0; index < RECORDINGS_KEPT; index++) {
-        if (group->recordings[index].id == id) {
-            return &group->recordings[index];
+        if (recordings->kept[index].id == id) {
+            return &recordings->kept[index];
         }
     }
     return NULL;
@@ -72,30 +72,32 @@ static bool depends_already(const struct stream_state *state, driver_node node)
     return false;
 }
 
-tutti_status recording_begin(struct group *group, uint32_t lane, driver_stream stream, const struct stream_state *state)
+tutti_status recording_begin(const struct driver *driver, struct recordings *recordings, uint32_t lane,
+                             driver_stream stream, const struct stream_state *state)
 {
-    struct recording *recording = recording_find(group, state->id);
+    struct recording *recording = recording_find(recordings, state->id);
     if (recording == NULL) {
-        tutti_status status = graph_hold(group, state->graph);
+        tutti_status status = graph_hold(driver, recordings, state->graph);
         if (status != TUTTI_OK) {
             return status;
         }
         /* The oldest one goes: more captures than these at the same time, taking turns on one lane, are nobody's. */
-        recording = &group->recordings[group->recording_next++ % RECORDINGS_KEPT];
+        recording = &recordings->kept[recordings->next++ % RECORDINGS_KEPT];
         *recording = (struct recording){.id = state->id};
     }
     driver_node last = recording->last[lane];
     if (last == NULL || depends_already(state, last)) {
         return TUTTI_OK;
     }
-    return DRIVER(group->device->driver, capture_depend, stream, &last, 1, DRIVER_ADD_DEPENDENCIES);
+    return DRIVER(driver, capture_depend, stream, &last, 1, DRIVER_ADD_DEPENDENCIES);
 }
 
-tutti_status recording_end(struct group *group, uint32_t lane, driver_stream stream)
+tutti_status recording_end(const struct driver *driver, struct recordings *recordings, uint32_t lane,
+                           driver_stream stream)
 {
     struct stream_state state;
-    tutti_status status = recording_look(group->device->driver, stream, &state);
-    struct recording *recording = status == TUTTI_OK && state.recording ? recording_find(group, state.id) : NULL;
+    tutti_status status = recording_look(driver, stream, &state);
+    struct recording *recording = status == TUTTI_OK && state.recording ? recording_find(recordings, state.id) : NULL;
     if (recording != NULL && state.node_count == 1) {
         recording->last[lane] = state.nodes[0];
     }

@@ -69,6 +69,7 @@ static void host_describe(const struct device *device, struct device_description
 const struct device_ops device_host_ops = {
     .abi = DEVICE_ABI,
     .name = "host",
+    .deterministic = true,
     .probe = host_probe,
     .open = host_open,
     .close = host_close,

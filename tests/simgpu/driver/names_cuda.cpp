@@ -372,6 +372,12 @@ EXPORT int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *str
     return submit_copy(*queue, held, to, reinterpret_cast<const void *>(from), bytes);
 }
 
+EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream)
+{
+    ENTER_STREAM(stream);
+    return submit_copy(*queue, held, reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
+}
+
 EXPORT int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream)
 {
     ENTER_STREAM(stream);

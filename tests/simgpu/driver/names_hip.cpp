@@ -266,6 +266,12 @@ EXPORT int hipMemcpyDtoHAsync(void *to, uint64_t from, size_t bytes, void *strea
     return submit_copy(*queue, held, to, reinterpret_cast<const void *>(from), bytes);
 }
 
+EXPORT int hipMemcpyDtoDAsync(uint64_t to, uint64_t from, size_t bytes, void *stream)
+{
+    ENTER_STREAM(stream);
+    return submit_copy(*queue, held, reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
+}
+
 EXPORT int hipMemcpyHtoDAsync(uint64_t to, const void *from, size_t bytes, void *stream)
 {
     ENTER_STREAM(stream);
