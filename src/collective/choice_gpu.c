@@ -160,7 +160,8 @@ struct tile_row {
     uint64_t vecs;
     unsigned shift;
 };
-static const struct tile_row lean_tiles[] = {{16385, 9}, {1025, 8}, {0, 7}};
+static const struct tile_row lean_tiles[] = {{32769, 9}, {8193, 8}, {4097, 7}, {0, 6}};
+static const struct tile_row spread_tiles[] = {{4097, 6}, {0, 5}};
 static const struct tile_row shard_tiles[] = {{32769, 8}, {4097, 6}, {1025, 5}, {513, 4}, {0, 5}};
 static const struct tile_row copy_tiles[] = {{8193, 6}, {0, 5}};
 static const struct tile_row other_tiles[] = {{0, 5}};
@@ -170,6 +171,8 @@ static unsigned tile_of(enum gpu_protocol protocol, bool lean, unsigned world, u
     const struct tile_row *row = other_tiles;
     if (protocol == GPU_ONE_SHOT && lean) {
         row = lean_tiles;
+    } else if (protocol == GPU_ONE_SHOT) {
+        row = spread_tiles;
     } else if (protocol == GPU_TWO_SHOT || protocol == GPU_REDUCE_SCATTER) {
         row = shard_tiles;
     } else if (protocol == GPU_COPIES) {

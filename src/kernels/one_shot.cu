@@ -64,21 +64,17 @@ template <class Type> PORT_DEVICE bool is_plain(const struct kernel_arguments &a
 
 /* -- few ranks: a thread a vector, sums in registers ----------------------------------------------- */
 
-/* Peers in turn, each rank beginning behind itself. */
-template <int world> PORT_DEVICE uint32_t peer_after(uint32_t rank, uint32_t offset)
-{
-    uint32_t peer = rank + offset;
-    return peer >= world ? peer - world : peer;
-}
-
-/* Vector `distance` behind those that `outboxes` were made for. */
+/* To the peers in turn, each rank beginning behind itself. */
 template <int world>
-PORT_DEVICE void push_lean(const struct turn &turn, const uint64_t *outboxes, uint32_t distance, struct vec4 own)
+PORT_DEVICE void push_lean(const struct kernel_arguments &arguments, const struct turn &turn, uint32_t vec,
+                           struct vec4 own)
 {
     const struct vec4 value = avoid_sentinel(own);
 #pragma unroll
     for (uint32_t offset = 1; offset < world; offset++) {
-        port_store_system4(slot_in(turn, outboxes[offset]) + distance, value);
+        uint32_t peer = arguments.rank + offset;
+        peer -= peer >= world ? world : 0;
+        port_store_system4(slot_in(turn, inbox<world>(arguments, arguments.lanes[peer], arguments.rank, vec)), value);
     }
 }
 
@@ -107,21 +103,14 @@ template <class Type, int world, bool plain> PORT_DEVICE void one_shot_lean(cons
     if (vec < job.vecs && !programmatic) {
         own = span_load<Type::element_bytes, plain>(job.src, vec); /* under way while the epoch is asked for */
     }
-    uint64_t outboxes[world];
-#pragma unroll
-    for (uint32_t offset = 1; offset < world; offset++) {
-        uint64_t lane = arguments.lanes[peer_after<world>(arguments.rank, offset)];
-        outboxes[offset] = inbox<world>(arguments, lane, arguments.rank, vec);
-        port_settle(outboxes[offset]);
-    }
     struct turn turn = turn_begin(arguments);
     if (vec < job.vecs && programmatic) {
         own = span_load<Type::element_bytes, plain>(job.src, vec);
     }
     if (vec < job.vecs && !turn.failed) {
-        push_lean<world>(turn, outboxes, 0, own);
+        push_lean<world>(arguments, turn, vec, own);
         for (uint32_t at = vec + job.stride; at < job.vecs; at += job.stride) {
-            push_lean<world>(turn, outboxes, at - vec, span_load<Type::element_bytes, plain>(job.src, at));
+            push_lean<world>(arguments, turn, at, span_load<Type::element_bytes, plain>(job.src, at));
         }
     }
     turn_announce(arguments, turn);

@@ -14,6 +14,24 @@
 #define STREAM_NON_BLOCKING 1u
 #define EVENT_DISABLE_TIMING 2u
 
+#define ATTRIBUTE_PROGRAMMATIC 6
+
+/* CUlaunchConfig and CUlaunchAttribute. */
+struct attribute {
+    int id, padding;
+    union {
+        int value;
+        uint64_t bytes[8];
+    } value;
+};
+struct launch {
+    unsigned grid[3], block[3];
+    unsigned shared_bytes;
+    void *stream;
+    struct attribute *attributes;
+    unsigned attribute_count;
+};
+
 /* Both vendors' calls have these forms. */
 struct calls {
     int (*init)(unsigned flags);
@@ -36,6 +54,12 @@ struct calls {
     int (*launch)(void *executable, void *stream);
     int (*executable_destroy)(void *executable);
     int (*graph_destroy)(void *graph);
+    int (*module_load)(void **module, const char *path);
+    int (*module_kernel)(void **kernel, void *module, const char *name);
+    int (*launch_kernel)(void *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                         unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream, void **parameters,
+                         void **extra);
+    int (*launch_with)(const struct launch *launch, void *kernel, void **parameters, void **extra); /* CUDA */
     int (*event_create)(void **event, unsigned flags);
     int (*event_record)(void *event, void *stream);
     int (*event_wait)(void *stream, void *event, unsigned flags);
@@ -44,11 +68,16 @@ struct calls {
 
 #define ENTRY(member, cuda, hip)                                                                                       \
     {                                                                                                                  \
-        offsetof(struct calls, member), cuda, hip                                                                      \
+        offsetof(struct calls, member), cuda, hip, true                                                                \
+    }
+#define OPTIONAL(member, cuda, hip)                                                                                    \
+    {                                                                                                                  \
+        offsetof(struct calls, member), cuda, hip, false                                                               \
     }
 static const struct {
     size_t offset;
     const char *cuda, *hip;
+    bool required;
 } entries[] = {
     ENTRY(init, "cuInit", "hipInit"),
     ENTRY(count, "cuDeviceGetCount", "hipGetDeviceCount"),
@@ -70,6 +99,10 @@ static const struct {
     ENTRY(launch, "cuGraphLaunch", "hipGraphLaunch"),
     ENTRY(executable_destroy, "cuGraphExecDestroy", "hipGraphExecDestroy"),
     ENTRY(graph_destroy, "cuGraphDestroy", "hipGraphDestroy"),
+    OPTIONAL(module_load, "cuModuleLoad", "hipModuleLoad"),
+    OPTIONAL(module_kernel, "cuModuleGetFunction", "hipModuleGetFunction"),
+    OPTIONAL(launch_kernel, "cuLaunchKernel", "hipModuleLaunchKernel"),
+    OPTIONAL(launch_with, "cuLaunchKernelEx", NULL),
     ENTRY(event_create, "cuEventCreate", "hipEventCreateWithFlags"),
     ENTRY(event_record, "cuEventRecord", "hipEventRecord"),
     ENTRY(event_wait, "cuStreamWaitEvent", "hipStreamWaitEvent"),
@@ -99,7 +132,7 @@ static bool load_once(const char *backend, char *why, size_t why_bytes)
     for (size_t index = 0; index < sizeof(entries) / sizeof(entries[0]); index++) {
         const char *name = cuda ? entries[index].cuda : entries[index].hip;
         void *found = name != NULL ? dlsym(library, name) : NULL;
-        if (name != NULL && found == NULL) {
+        if (name != NULL && found == NULL && entries[index].required) {
             (void)snprintf(why, why_bytes, "the driver has no %s", name);
             return false;
         }
@@ -249,6 +282,37 @@ void gpu_graph_launch(gpu_graph graph, tutti_stream stream)
 void gpu_graph_destroy(gpu_graph graph)
 {
     DO(executable_destroy(graph));
+}
+
+gpu_module gpu_module_load(const char *path, char *why, size_t why_bytes)
+{
+    void *module = NULL;
+    int result = calls.module_load != NULL ? calls.module_load(&module, path) : -1; /* simulated drivers have no code */
+    if (result != 0) {
+        (void)snprintf(why, why_bytes, "driver error %d", result);
+        return NULL;
+    }
+    return module;
+}
+
+gpu_kernel gpu_kernel_find(gpu_module module, const char *name)
+{
+    void *kernel = NULL;
+    DO(module_kernel(&kernel, module, name));
+    return kernel;
+}
+
+void gpu_launch(gpu_kernel kernel, unsigned blocks, unsigned threads, tutti_stream stream, void **parameters)
+{
+    DO(launch_kernel(kernel, blocks, 1, 1, threads, 1, 1, 0, stream, parameters, NULL));
+}
+
+void gpu_launch_programmatic(gpu_kernel kernel, tutti_stream stream, void **parameters)
+{
+    struct attribute attribute = {.id = ATTRIBUTE_PROGRAMMATIC, .value = {.value = 1}};
+    struct launch launch = {
+        .grid = {1, 1, 1}, .block = {32, 1, 1}, .stream = stream, .attributes = &attribute, .attribute_count = 1};
+    DO(launch_with(&launch, kernel, parameters, NULL));
 }
 
 void gpu_stream_follow(tutti_stream joined, tutti_stream stream)

@@ -14,6 +14,8 @@
 enum gpu_capture_mode { GPU_CAPTURE_GLOBAL, GPU_CAPTURE_THREAD_LOCAL, GPU_CAPTURE_RELAXED };
 
 typedef void *gpu_graph; /* ready to be launched */
+typedef void *gpu_module;
+typedef void *gpu_kernel; /* of a module */
 
 /* How many devices "cuda" or "hip" has; 0 with the reason in `why`. In a child process: a driver that has been initialised does
  * not survive a fork, and a test may want to fork ranks. */
@@ -41,6 +43,13 @@ gpu_graph gpu_capture_end(tutti_stream stream);
 void gpu_capture_drop(tutti_stream stream);
 void gpu_graph_launch(gpu_graph graph, tutti_stream stream);
 void gpu_graph_destroy(gpu_graph graph);
+
+/* A file of kernels, in the calling thread's context and for as long as the process lives. NULL with the reason in `why`. */
+gpu_module gpu_module_load(const char *path, char *why, size_t why_bytes);
+gpu_kernel gpu_kernel_find(gpu_module module, const char *name);
+/* CUDA: launches programmatically, one block of 32 threads. */
+void gpu_launch_programmatic(gpu_kernel kernel, tutti_stream stream, void **parameters);
+void gpu_launch(gpu_kernel kernel, unsigned blocks, unsigned threads, tutti_stream stream, void **parameters);
 
 /* While `joined` captures nothing yet: lets it take part in the capture of `stream`, and the other way round. */
 void gpu_stream_follow(tutti_stream joined, tutti_stream stream);
