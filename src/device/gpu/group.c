@@ -37,11 +37,13 @@ size_t gpu_group_shared_bytes(int world, int lanes, size_t message_bytes_max)
 
 /* -- making a group ---------------------------------------------------------------------------------- */
 
-static tutti_status kernel_find(struct group *group, const char *name, driver_function *function, unsigned *resident)
+static tutti_status kernel_find(struct group *group, const char *part, const char *name, driver_function *function,
+                                unsigned *resident)
 {
     struct device *device = group->device;
     int blocks = 0;
-    tutti_status status = module_find(device->driver, &device->modules, name, KERNEL_THREADS_MAX, function, &blocks);
+    tutti_status status =
+        module_find(device->driver, &device->modules, part, name, KERNEL_THREADS_MAX, function, &blocks);
     if (status == TUTTI_OK && blocks < 1) {
         status = error_set(TUTTI_ERR_UNSUPPORTED, "%s: no block of %d threads fits a multiprocessor of %s", name,
                            KERNEL_THREADS_MAX, device->name);
@@ -59,22 +61,22 @@ static tutti_status kernels_find(struct group *group, unsigned *resident)
 {
     static const char *const dtypes[DTYPE_COUNT] = {"f32", "f16", "bf16"};
     struct kernels *kernels = &group->kernels;
-    tutti_status status = kernel_find(group, "tutti_copies", &kernels->copies, resident);
+    tutti_status status = kernel_find(group, "copies", "tutti_copies", &kernels->copies, resident);
     if (status == TUTTI_OK) {
-        status = kernel_find(group, "tutti_words", &kernels->words, resident);
+        status = kernel_find(group, "words", "tutti_words", &kernels->words, resident);
     }
     for (int dtype = 0; dtype < DTYPE_COUNT && group->options.world > 1 && status == TUTTI_OK; dtype++) {
         struct {
-            const char *stem;
+            const char *part, *stem;
             driver_function *function;
-        } const reductions[] = {{"one_shot", &kernels->one_shot[dtype]},
-                                {"two_shot", &kernels->two_shot[dtype]},
-                                {"reduce_scatter", &kernels->reduce_scatter[dtype]}};
+        } const reductions[] = {{"one_shot", "one_shot", &kernels->one_shot[dtype]},
+                                {"two_shot", "two_shot", &kernels->two_shot[dtype]},
+                                {"two_shot", "reduce_scatter", &kernels->reduce_scatter[dtype]}};
         for (int index = 0; index < 3 && status == TUTTI_OK; index++) {
             char name[64];
             (void)snprintf(name, sizeof(name), "tutti_%s_%s_%d", reductions[index].stem, dtypes[dtype],
                            group->options.world);
-            status = kernel_find(group, name, reductions[index].function, resident);
+            status = kernel_find(group, reductions[index].part, name, reductions[index].function, resident);
         }
     }
     return status;

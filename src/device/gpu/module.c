@@ -36,7 +36,8 @@ tutti_status module_targets(const struct driver_vendor *vendor, char *text, size
     return TUTTI_OK;
 }
 
-static tutti_status module_add(const struct driver *driver, struct module_set *set, const void *image,
+/* `part`: ends at the first dot. */
+static tutti_status module_add(const struct driver *driver, struct module_set *set, const char *part, const void *image,
                                driver_result *result)
 {
     if (set->count == MODULES_MAX) {
@@ -44,6 +45,7 @@ static tutti_status module_add(const struct driver *driver, struct module_set *s
     }
     *result = driver->module_load(&set->modules[set->count], image);
     if (*result == 0) {
+        (void)snprintf(set->parts[set->count], MODULE_PART_BYTES, "%.*s", (int)strcspn(part, "."), part);
         set->count++;
     }
     return TUTTI_OK;
@@ -80,8 +82,9 @@ static tutti_status file_load(const struct driver *driver, struct module_set *se
     char *bytes = NULL;
     driver_result result = 0;
     tutti_status status = file_read(path, &bytes);
+    const char *slash = strrchr(path, '/');
     if (status == TUTTI_OK) {
-        status = module_add(driver, set, bytes, &result);
+        status = module_add(driver, set, slash != NULL ? slash + 1 : path, bytes, &result);
     }
     if (status == TUTTI_OK && result != 0) {
         (void)driver_check(driver, offsetof(struct driver, module_load), result);
@@ -116,7 +119,7 @@ static tutti_status part_load(const struct driver *driver, struct module_set *se
         if (!of_vendor(image, driver->vendor) || strcmp(image->part, part) != 0) {
             continue;
         }
-        tutti_status status = module_add(driver, set, image->bytes, &result);
+        tutti_status status = module_add(driver, set, part, image->bytes, &result);
         if (status != TUTTI_OK || result == 0) {
             return status;
         }
@@ -165,14 +168,18 @@ void module_unload(const struct driver *driver, struct module_set *set)
     }
 }
 
-tutti_status module_find(const struct driver *driver, const struct module_set *set, const char *name, int threads,
-                         driver_function *function, int *resident_blocks)
+tutti_status module_find(const struct driver *driver, const struct module_set *set, const char *part, const char *name,
+                         int threads, driver_function *function, int *resident_blocks)
 {
     driver_function found = NULL;
     driver_result result = 0;
-    for (int index = 0; index < set->count && found == NULL; index++) {
-        result = driver->module_function(&found, set->modules[index], name);
-        found = result == 0 ? found : NULL;
+    /* Twice: the images of this part, then all others, for files of TUTTI_GPU_IMAGES that hold more than their name says. */
+    for (int index = 0; index < 2 * set->count && found == NULL; index++) {
+        int module = index % set->count;
+        if ((strcmp(set->parts[module], part) == 0) == (index < set->count)) {
+            result = driver->module_function(&found, set->modules[module], name);
+            found = result == 0 ? found : NULL;
+        }
     }
     if (found == NULL) {
         return error_set(TUTTI_ERR_UNSUPPORTED, "the kernels that were loaded have no %s (%s)", name,

@@ -6,9 +6,11 @@
 #include "device/gpu/driver.h"
 
 #define MODULES_MAX 16
+#define MODULE_PART_BYTES 32
 
 struct module_set {
     driver_module modules[MODULES_MAX];
+    char parts[MODULES_MAX][MODULE_PART_BYTES]; /* what each was made from: "one_shot" */
     int count;
 };
 
@@ -22,8 +24,9 @@ tutti_status module_load(const struct driver *driver, struct module_set *set);
 void module_unload(const struct driver *driver, struct module_set *set);
 
 /* Finds a kernel and has the driver load it for good: nothing is left to do at its first launch, which may be in a
- * capture. *resident_blocks: how many blocks of `threads` one multiprocessor holds. DRIVER, UNSUPPORTED. */
-tutti_status module_find(const struct driver *driver, const struct module_set *set, const char *name, int threads,
-                         driver_function *function, int *resident_blocks);
+ * capture. The image of `part` is asked first, so that tools which count a driver's errors see none.
+ * *resident_blocks: how many blocks of `threads` one multiprocessor holds. DRIVER, UNSUPPORTED. */
+tutti_status module_find(const struct driver *driver, const struct module_set *set, const char *part, const char *name,
+                         int threads, driver_function *function, int *resident_blocks);
 
 #endif
