@@ -113,6 +113,10 @@ typedef struct tutti_comm tutti_comm;
  * (CUDA_DEVICE_MAX_CONNECTIONS). The host backend needs no such permission. */
 #define TUTTI_COMM_SHARE_DEVICE 1u
 
+/* Peers may map the caller's memory of kind TUTTI_MEMORY_FD. Off by default because an allocator of such memory may put other
+ * pages behind the same addresses, and the peers would go on with the old ones: whoever sets this says before that happens. */
+#define TUTTI_COMM_DIRECT_FD 2u
+
 /* A promise: while the communicator lives, one stream of its device at a time carries collectives, whoever's they are. GPU
  * backends then launch theirs programmatically where the device can (NVIDIA, compute capability 9.0 and later), and let
  * the kernel behind one take its place while that one still waits for its peers: about 0.2 us less for a small message. Without
@@ -199,6 +203,8 @@ typedef struct tutti_comm_info_t {
     char backend[16];         /* "cuda", "hip", "host" */
     char device_name[64];     /* "x86-64 avx512, 2 cores" */
     char backend_reason[256]; /* why this backend, and why not the others */
+    uint64_t symmetric_count; /* allocations of tutti_alloc that live */
+    uint64_t symmetric_bytes; /* this rank's memory in them, in whole pages; arena_bytes and mapped_bytes include it */
 } tutti_comm_info_t;
 TUTTI_API tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t *info);
 
@@ -210,7 +216,8 @@ typedef struct tutti_stats {
     uint64_t bytes;    /* payload of executed calls, as the caller passed it */
     /* Executed calls by protocol (docs/protocols.md); the vendor's are in none of them. */
     uint64_t one_shot, two_shot, exchange, direct, local;
-    uint64_t waits_slept; /* waits that gave up spinning and slept */
+    uint64_t waits_slept;   /* waits that gave up spinning and slept */
+    uint64_t allocs, frees; /* tutti_alloc and tutti_free that succeeded */
 } tutti_stats;
 TUTTI_API tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats);
 
@@ -219,6 +226,64 @@ TUTTI_API tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats);
  * communicator may outlive it: replaying them then does nothing but poison their outputs and fail the
  * launch. NULL is allowed. */
 TUTTI_API void tutti_comm_destroy(tutti_comm *comm);
+
+/* -- memory ---------------------------------------------------------------------------------- */
+
+/*
+ * Collectives take any memory that the device can use. Memory from here is *symmetric*: every rank has a part of the same size,
+ * and every rank has mapped all parts when the call returns.
+ */
+
+/* [collective] Makes `bytes` (> 0, the same on all ranks) of zeroed memory on the communicator's device, on the host backend
+ * shared memory of the machine, aligned to a page. A failure on one rank, ranks that ask for different sizes among them, is an
+ * error with the same sentence on all ranks, and nothing is left behind; the communicator stays usable.
+ * May be called while streams capture, in any mode: it becomes no part of the graph. The memory lives until tutti_free; what is
+ * left when the communicator is destroyed is freed then, or when the last graph that holds its collectives is gone.
+ * Errors: ARGUMENT, MISMATCH, SYSTEM, DRIVER, UNSUPPORTED, and the communicator's first failure. */
+TUTTI_API tutti_status tutti_alloc(tutti_comm *comm, size_t bytes, void **pointer);
+
+/* [collective] Frees what tutti_alloc gave, on all ranks: everyone passes the pointer of the same allocation. Waits for this
+ * communicator's calls that this process has enqueued on streams; any other work that uses the memory, launches of graphs and
+ * work on peers' parts included, must have completed on all ranks. On an error nothing is freed.
+ * Errors: ARGUMENT (not such a pointer, on any rank), MISMATCH, and the communicator's first failure. */
+TUTTI_API tutti_status tutti_free(tutti_comm *comm, void *pointer);
+
+/* The same for communicators of one tutti_comm_create_all, whose one thread would wait for itself in the calls above. comms and
+ * pointers: [world], in rank order; `pointers` receives, or names, each rank's part. */
+TUTTI_API tutti_status tutti_alloc_all(tutti_comm *const *comms, int world, size_t bytes, void **pointers);
+TUTTI_API tutti_status tutti_free_all(tutti_comm *const *comms, int world, void *const *pointers);
+
+/* Where this process sees rank `rank`'s part of an allocation: *peer stands to that part as `pointer`, anywhere in this rank's
+ * part, stands to its own. For kernels of the caller, who orders their accesses (with tutti_barrier, for instance). Valid until
+ * tutti_free. ARGUMENT. */
+TUTTI_API tutti_status tutti_peer_pointer(tutti_comm *comm, const void *pointer, int rank, void **peer);
+
+/* What memory is, and so how it can travel; docs/memory.md has the table. Collectives work from all kinds but UNKNOWN. */
+typedef enum tutti_memory_kind {
+    TUTTI_MEMORY_UNKNOWN = 0, /* nothing that the device can use: calls refuse it */
+    TUTTI_MEMORY_HOST = 1,    /* host memory */
+    TUTTI_MEMORY_MANAGED = 2, /* moves between host and devices */
+    TUTTI_MEMORY_STAGED = 3, /* device memory that nothing can share: stream-ordered pools, VMM without a handle type */
+    TUTTI_MEMORY_IPC = 4,    /* a plain device allocation */
+    TUTTI_MEMORY_FD = 5,     /* VMM memory that can be passed as a file descriptor */
+    TUTTI_MEMORY_SAME_PROCESS = 6, /* all ranks are threads of one process, and reach it */
+    TUTTI_MEMORY_SYMMETRIC = 7     /* from tutti_alloc, this rank's part or a peer's */
+} tutti_memory_kind;
+
+typedef struct tutti_memory_class_t {
+    size_t struct_bytes;
+    tutti_memory_kind kind;
+    int device;      /* it lies on, as this process numbers them; -1: on none, or not known */
+    int shareable;   /* 1: peers may use it directly; 0: calls stage it, or refuse it, as `reason` says */
+    uint64_t base;   /* of the allocation that the pointer lies in */
+    uint64_t bytes;  /* of that allocation; 0: neither is known */
+    uint64_t offset; /* of the pointer in it */
+    char reason[200];
+} tutti_memory_class_t;
+
+/* Looks at the allocation that `pointer` lies in, asking the driver now. Local, may be called during captures. A pointer to
+ * nothing is no error but of kind UNKNOWN. Errors: ARGUMENT, DRIVER, and the communicator's first failure. */
+TUTTI_API tutti_status tutti_memory_class(tutti_comm *comm, const void *pointer, tutti_memory_class_t *out);
 
 /* -- collectives ----------------------------------------------------------------------------- */
 

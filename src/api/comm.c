@@ -12,7 +12,7 @@
 /* The first versions of the structs end with these members. */
 #define OPTIONS_LEAST (offsetof(tutti_comm_options, flags) + sizeof(uint32_t))
 #define INFO_LEAST (offsetof(tutti_comm_info_t, backend_reason) + 256u)
-#define STATS_LEAST sizeof(tutti_stats)
+#define STATS_LEAST (offsetof(tutti_stats, waits_slept) + sizeof(uint64_t))
 
 tutti_status tutti_comm_create(const tutti_comm_options *options, tutti_comm **comm)
 {
@@ -134,6 +134,10 @@ tutti_status tutti_comm_info(const tutti_comm *comm, tutti_comm_info_t *info)
     ours.arena_bytes = comm->segment_bytes;
     ours.mapped_bytes = comm->mapped_bytes;
     device_memory(comm->ops, comm->group, &ours.arena_bytes, &ours.mapped_bytes);
+    ours.symmetric_count = atomic_load(&comm->symmetric_count);
+    ours.symmetric_bytes = atomic_load(&comm->symmetric_bytes);
+    ours.arena_bytes += ours.symmetric_bytes;
+    ours.mapped_bytes += atomic_load(&comm->symmetric_mapped_bytes);
     ours.create_us = comm->create_us;
     (void)snprintf(ours.backend, sizeof(ours.backend), "%s", comm->ops->name);
     memcpy(ours.device_name, description.name, sizeof(ours.device_name));
@@ -154,6 +158,8 @@ tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats)
     tutti_stats ours;
     memset(&ours, 0, sizeof(ours));
     comm->ops->group_stats(comm->group, &ours);
+    ours.allocs = atomic_load(&comm->allocs);
+    ours.frees = atomic_load(&comm->frees);
     struct_write(stats, &ours, sizeof(ours));
     return TUTTI_OK;
 }

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/process.h"
+#include "comm/memory.h"
 #include "memory/segment.h"
 
 tutti_status assemble_new(int rank, int world, tutti_comm **comm)
@@ -167,6 +168,7 @@ void assemble_group_undo(tutti_comm *comm)
     awake_set(comm, false);
     watchdog_tick_remove(&comm->tick);
     if (comm->group != NULL) {
+        memory_leave(comm);
         comm->ops->group_destroy(comm->group); /* failures still end its waits: they look at the mark by themselves */
         comm->group = NULL;
     }

@@ -10,6 +10,7 @@
  *   assemble.c  the steps that both have in common    failure.c  the first failure, and how it spreads
  *   exchange.c  allgather over control pages          destroy.c  leaving
  *   share.c     memory that only the backend can share
+ *   memory.c    memory for the caller that all ranks map
  */
 #ifndef TUTTI_COMM_COMM_H
 #define TUTTI_COMM_COMM_H
@@ -27,6 +28,7 @@
 
 struct peers;
 struct segment;
+struct symmetric;
 
 struct tutti_comm {
     /* Constant from creation to destruction. */
@@ -51,6 +53,12 @@ struct tutti_comm {
     struct segment *segments[TUTTI_WORLD_MAX]; /* [rank]: counted; own at [rank] */
     struct control *controls[TUTTI_WORLD_MAX]; /* [rank]: first page of segments[rank] */
     void *shared[TUTTI_WORLD_MAX];             /* [rank]: the backend's part */
+
+    /* tutti_alloc's memory; the thread that uses the communicator. Counters: any thread reads them. */
+    struct symmetric *symmetric;
+    struct symmetric *abandoned; /* of calls that the communicator's failure ended half-way */
+    uint64_t symmetric_serial;
+    _Atomic uint64_t symmetric_count, symmetric_bytes, symmetric_mapped_bytes, allocs, frees;
 
     uint32_t exchange_round;     /* the thread that uses the communicator */
     uint32_t exchange_limit_ms;  /* the timeout; during creation the time that creation may take */

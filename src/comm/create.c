@@ -51,7 +51,8 @@ static void creation_clear(struct creation *creation)
 
 static tutti_status options_check(const tutti_comm_options *options)
 {
-    const uint32_t defined = TUTTI_COMM_SHARE_DEVICE | TUTTI_COMM_ALLOW_VENDOR | TUTTI_COMM_ONLY_COLLECTIVE_STREAM;
+    const uint32_t defined =
+        TUTTI_COMM_SHARE_DEVICE | TUTTI_COMM_DIRECT_FD | TUTTI_COMM_ALLOW_VENDOR | TUTTI_COMM_ONLY_COLLECTIVE_STREAM;
     if ((options->flags & ~defined) != 0) {
         return error_set(TUTTI_ERR_ARGUMENT, "options->flags is 0x%x, but only 0x%x is defined", options->flags,
                          defined);

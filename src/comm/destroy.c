@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 #include "comm/peers.h"
 #include "memory/segment.h"
+#include "memory/symmetric.h"
 
 /* In this process; in a forked child the backend's threads are missing, so that nothing of it can be waited for. */
 static void leave(tutti_comm *comm)

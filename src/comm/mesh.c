@@ -16,14 +16,14 @@
 #define PENDING_MAX 64                   /* connections that have not said yet who they are */
 #define PROBE_NS 50000000u
 
-enum packet_type { PACKET_CALL = 1, PACKET_ANSWER = 2, PACKET_FAILED = 3, PACKET_MEMORY = 4 };
+enum packet_type { PACKET_CALL = 1, PACKET_ANSWER = 2, PACKET_FAILED = 3, PACKET_MEMORY = 4, PACKET_PARCEL = 5 };
 
 struct packet {
     uint64_t magic;
     int32_t type;
     int32_t from, to;
     int32_t status;                  /* FAILED */
-    uint8_t token[MESH_TOKEN_BYTES]; /* CALL: of the called rank */
+    uint8_t token[MESH_TOKEN_BYTES]; /* CALL: of the called rank; PARCEL: its label */
     char sentence[MESH_SENTENCE_BYTES];
 };
 
@@ -467,9 +467,9 @@ tutti_status mesh_pass(int socket, int from, int to, int fd)
         return TUTTI_OK;
     }
     if (errno == EPIPE || errno == ECONNRESET) {
-        return error_set(TUTTI_ERR_PEER_LOST, "rank %d ended while the communicator was being made", to);
+        return error_set(TUTTI_ERR_PEER_LOST, "rank %d ended before it took what rank %d shares", to, from);
     }
-    return error_set_errno("passing device memory to rank %d", to);
+    return error_set_errno("passing memory to rank %d", to);
 }
 
 tutti_status mesh_take(int socket, int from, int to, struct deadline *deadline, int *fd)
@@ -477,23 +477,63 @@ tutti_status mesh_take(int socket, int from, int to, struct deadline *deadline, 
     struct packet packet;
     int passed = -1;
     if (!socket_wait(socket, POLLIN, deadline)) {
-        return deadline_cut(deadline) ? error_set(TUTTI_ERR_ABORTED, "the communicator failed while it was being made")
-                                      : error_set(TUTTI_ERR_TIMEOUT, "rank %d waited %u ms for rank %d's device memory",
-                                                  to, deadline->limit_ms, from);
+        return deadline_cut(deadline)
+                   ? error_set(TUTTI_ERR_ABORTED, "the communicator failed while rank %d waited for memory", to)
+                   : error_set(TUTTI_ERR_TIMEOUT, "rank %d waited %u ms for rank %d's memory", to, deadline->limit_ms,
+                               from);
     }
     if (!socket_receive_packet(socket, &packet, sizeof(packet), &passed)) {
         if (errno == ECONNRESET) {
-            return error_set(TUTTI_ERR_PEER_LOST, "rank %d ended while the communicator was being made", from);
+            return error_set(TUTTI_ERR_PEER_LOST, "rank %d ended before it passed what it shares", from);
         }
-        return error_set_errno("rank %d: receiving rank %d's device memory", to, from);
+        return error_set_errno("rank %d: receiving rank %d's memory", to, from);
     }
     bool sound = packet_sound(&packet);
     bool told = sound && packet_legal_failure(&packet);
     if (!sound || told || packet.type != PACKET_MEMORY || packet.from != from || packet.to != to || passed < 0) {
         socket_close(&passed);
         return told ? error_set((tutti_status)packet.status, "%s", packet.sentence)
-                    : error_set(TUTTI_ERR_SYSTEM, "rank %d passed something that is not its device memory", from);
+                    : error_set(TUTTI_ERR_SYSTEM, "rank %d passed something that is not its memory", from);
     }
     *fd = passed;
+    return TUTTI_OK;
+}
+
+tutti_status mesh_parcel_send(int socket, const struct mesh_parcel *parcel)
+{
+    struct packet packet = {PACKET_MAGIC, PACKET_PARCEL, parcel->from, parcel->to, 0, {0}, {0}};
+    memcpy(packet.token, parcel->label, sizeof(packet.token));
+    if (socket_send_packet(socket, &packet, sizeof(packet), parcel->fd)) {
+        return TUTTI_OK;
+    }
+    if (errno == EPIPE || errno == ECONNRESET) {
+        return error_set(TUTTI_ERR_PEER_LOST, "rank %d ended before it took what rank %d shares", parcel->to,
+                         parcel->from);
+    }
+    return error_set_errno("passing memory to rank %d", parcel->to);
+}
+
+tutti_status mesh_parcel_receive(int socket, struct mesh_parcel *parcel, bool *there)
+{
+    struct packet packet;
+    int passed = -1;
+    *there = false;
+    bool received = socket_receive_packet(socket, &packet, sizeof(packet), &passed);
+    if (!received && errno == EAGAIN) {
+        return TUTTI_OK;
+    }
+    if (!received && errno == ECONNRESET) {
+        return error_set(TUTTI_ERR_PEER_LOST, "a rank ended before it passed what it shares");
+    }
+    if (!received && errno != EMFILE) {
+        return error_set_errno("receiving another rank's memory");
+    }
+    if (packet.magic != PACKET_MAGIC || packet.type != PACKET_PARCEL) {
+        socket_close(&passed);
+        return error_set(TUTTI_ERR_SYSTEM, "another rank passed something that is not its memory");
+    }
+    *parcel = (struct mesh_parcel){packet.from, packet.to, {0}, passed};
+    memcpy(parcel->label, packet.token, sizeof(parcel->label));
+    *there = true;
     return TUTTI_OK;
 }

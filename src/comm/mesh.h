@@ -20,6 +20,7 @@
 #define MESH_NAME_BYTES 48
 #define MESH_TOKEN_BYTES 16
 #define MESH_SENTENCE_BYTES 256
+#define MESH_LABEL_BYTES MESH_TOKEN_BYTES
 
 /* Where a rank can be reached; every rank gets every other's before the mesh is made. Goes over wires. */
 struct mesh_address {
@@ -56,6 +57,19 @@ tutti_status mesh_pass(int socket, int from, int to, int fd);
 /* Waits for the descriptor that rank `from` passes; *fd is the caller's. SYSTEM, PEER_LOST, TIMEOUT; ABORTED once the deadline
  * was cut. */
 tutti_status mesh_take(int socket, int from, int to, struct deadline *deadline, int *fd);
+
+/* A descriptor under way between ranks of a finished communicator. */
+struct mesh_parcel {
+    int from, to; /* as the connections count the ranks */
+    uint8_t label[MESH_LABEL_BYTES];
+    int fd; /* received: the receiver's to close; -1: there was no number for it */
+};
+
+/* SYSTEM, PEER_LOST. */
+tutti_status mesh_parcel_send(int socket, const struct mesh_parcel *parcel);
+
+/* Takes one if one is there; *there says so. Nothing is waited for. SYSTEM, PEER_LOST. */
+tutti_status mesh_parcel_receive(int socket, struct mesh_parcel *parcel, bool *there);
 
 /* Reads what the peer said before its connection closed. True if it said why it gave up: then *status and sentence
  * (MESH_SENTENCE_BYTES) are set. */

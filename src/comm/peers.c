@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/process.h"
+#include "comm/parcels.h"
 #include "comm/socket.h"
 
 tutti_status peers_create(int rank, int world, struct peers **peers)
@@ -58,6 +59,7 @@ void peers_release(struct peers *peers)
         for (int rank = 0; rank < peers->world; rank++) {
             socket_close(&peers->sockets[rank]);
         }
+        parcels_drop(peers);
         (void)pthread_mutex_destroy(&peers->lock);
     }
     free(peers);

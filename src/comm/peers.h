@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * peers.h - one rank's connections to the ranks of other processes, shared by a communicator and all that were split
- * from it, directly or not. They are made once, carry nothing after creation, and close when a process ends.
+ * from it, directly or not. They are made once, carry descriptors of memory (parcels.h), and close when a process ends.
  */
 #ifndef TUTTI_COMM_PEERS_H
 #define TUTTI_COMM_PEERS_H
@@ -11,6 +11,8 @@
 #include "comm/comm.h"
 #include "comm/mesh.h"
 #include "comm/watchdog.h"
+
+struct parcel;
 
 struct peers {
     unsigned references; /* under lock */
@@ -24,6 +26,7 @@ struct peers {
     tutti_comm *first;                     /* the communicators that are told; under lock */
     uint64_t gone;                         /* bit r: the connection to rank r has closed; under lock */
     struct failure words[TUTTI_WORLD_MAX]; /* of those gone: status not OK if they said why; under lock */
+    struct parcel *parcels;                /* that came while somebody waited for another one; under lock */
 };
 
 /* One reference, no connections yet. SYSTEM. */

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 
+#include "device/memory.h"
 #include "tutti/tutti.h"
 
 #define DEVICE_ABI 3
@@ -23,6 +24,7 @@
 struct device;
 struct group;
 struct segment;
+struct symmetric;
 
 /* One collective call: what all ranks must agree on, then this rank's part. Arguments are checked
  * before an operation is made (src/api/collectives.c); a backend trusts it. */
@@ -83,14 +85,6 @@ struct device_description {
     uint64_t identity; /* equal on all ranks that may form a communicator, 0: any */
 };
 
-/* What a rank tells its peers of memory that only the backend can share. */
-#define DEVICE_EXPORT_BYTES 256
-struct memory_export {
-    int fd; /* -1: none. Own: the communicator closes it. A peer's: given to ranks of other processes, likewise closed
-               by the communicator after group_import */
-    unsigned char bytes[DEVICE_EXPORT_BYTES];
-};
-
 struct device_ops {
     uint32_t abi; /* DEVICE_ABI */
     const char *name;
@@ -125,6 +119,32 @@ struct device_ops {
     void (*group_stats)(struct group *group, tutti_stats *stats);
     /* The protocol for a message of this kind; fills all fields but struct_bytes. */
     void (*group_plan)(const struct group *group, const struct operation *operation, tutti_plan_t *plan);
+
+    /* What `address` is, for this group. A pointer to nothing is no error, but MEMORY_UNKNOWN. Legal in any capture. DRIVER. */
+    tutti_status (*group_look)(struct group *group, uint64_t address, struct memory_facts *facts);
+
+    /* Memory that ranks share (src/memory/); all or none, for a backend whose ranks share none. */
+
+    /* Waits until what this process has enqueued on streams, through this group and outside of graphs, has completed. */
+    void (*group_settle)(struct group *group);
+    /* Takes over what is left of a communicator's allocations when that ends, and frees it (symmetric_free) once neither graphs
+     * nor peers can use it. Before group_destroy, once at most. */
+    void (*group_keep)(struct group *group, struct symmetric *list);
+
+    /* At least `bytes`, zeroed, for the caller's data; class FD or IPC, as *facts says. DRIVER, SYSTEM. */
+    tutti_status (*memory_create)(struct device *device, size_t bytes, struct memory_block *block,
+                                  struct memory_facts *facts);
+    /* Gets hold of the allocation of class FD or IPC that the facts are about, so that what tells it from others stays its own
+     * until memory_release. Holds of one allocation are alike (memory_alike). */
+    tutti_status (*memory_hold)(struct device *device, const struct memory_facts *facts, struct memory_block *block);
+    bool (*memory_alike)(const struct memory_block *held, const struct memory_block *other);
+    /* What a peer needs to map the allocation that `held` holds. */
+    tutti_status (*memory_export)(struct device *device, const struct memory_block *held, struct memory_export *mine);
+    /* Maps a peer's allocation, `fd` -1 if the peer is of this process. */
+    tutti_status (*memory_import)(struct device *device, const struct memory_export *theirs,
+                                  struct memory_block *block);
+    /* Undoes create (nobody uses it any more), hold or import. */
+    void (*memory_release)(struct device *device, struct memory_block *block);
 
     /* These are optional: the first four all or none, for a backend whose memory the segments do not hold. Creation
      * calls them in this order, and goes on once all ranks have come so far. */

@@ -216,6 +216,20 @@ struct segment *segment_find(uint64_t device, uint64_t inode, size_t bytes)
     return found;
 }
 
+struct segment *segment_at(const void *base)
+{
+    cache_acquire();
+    struct segment *found = cache;
+    while (found != NULL && found->base != base) {
+        found = found->next;
+    }
+    if (found != NULL) {
+        found->references++;
+    }
+    cache_give_back();
+    return found;
+}
+
 int segment_fd(const struct segment *segment)
 {
     return segment->fd;

@@ -38,6 +38,9 @@ tutti_status segment_import(int fd, size_t bytes, struct segment **segment);
 /* Another reference to a segment that this process has mapped; NULL if it has not. */
 struct segment *segment_find(uint64_t device, uint64_t inode, size_t bytes);
 
+/* Another reference to the segment that begins at `base`; NULL if none does. */
+struct segment *segment_at(const void *base);
+
 /* The descriptor of a segment made here, for passing on; -1 once closed. */
 int segment_fd(const struct segment *segment);
 void segment_fd_close(struct segment *segment);

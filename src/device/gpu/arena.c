@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 
+#define PLAIN_ALIGN ((size_t)2 << 20)
+
 /* -- VMM memory -------------------------------------------------------------------------------------- */
 
 static struct driver_memory_properties vmm_properties(const struct device *device)
@@ -64,7 +66,7 @@ static tutti_status vmm_create(const struct device *device, size_t bytes, struct
     status = vmm_map(device, memory, rounded, &address);
     (void)driver->memory_release(memory); /* the mapping keeps it */
     if (status == TUTTI_OK) {
-        *arena = (struct arena){ARENA_VMM, address, rounded, ARENA_OWN};
+        *arena = (struct arena){ARENA_VMM, address, rounded, ARENA_OWN, 0};
     }
     return status;
 }
@@ -72,14 +74,19 @@ static tutti_status vmm_create(const struct device *device, size_t bytes, struct
 static tutti_status vmm_export(const struct device *device, const struct arena *arena, int *fd)
 {
     const struct driver *driver = device->driver;
-    driver_memory memory = 0;
-    tutti_status status = DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)arena->address);
+    driver_memory memory = arena->memory;
+    tutti_status status = TUTTI_OK;
+    if (arena->memory == 0) {
+        status = DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)arena->address);
+    }
     if (status != TUTTI_OK) {
         return status;
     }
     int made = -1;
     status = DRIVER(driver, memory_export, &made, memory, DRIVER_HANDLE_FD, 0);
-    (void)driver->memory_release(memory);
+    if (arena->memory == 0) {
+        (void)driver->memory_release(memory);
+    }
     if (status == TUTTI_OK) {
         *fd = made;
     }
@@ -100,29 +107,34 @@ static tutti_status vmm_import(const struct device *device, const struct arena_t
     status = vmm_map(device, memory, ticket->bytes, &address);
     (void)driver->memory_release(memory);
     if (status == TUTTI_OK) {
-        *arena = (struct arena){ARENA_VMM, address, ticket->bytes, ARENA_IMPORTED};
+        *arena = (struct arena){ARENA_VMM, address, ticket->bytes, ARENA_IMPORTED, 0};
     }
     return status;
 }
 
 static void vmm_release(const struct device *device, const struct arena *arena)
 {
+    if (arena->origin == ARENA_HELD) {
+        (void)device->driver->memory_release(arena->memory);
+        return;
+    }
     (void)device->driver->memory_unmap(arena->address, arena->bytes);
     (void)device->driver->address_free(arena->address, arena->bytes);
 }
 
 /* -- plain allocations ------------------------------------------------------------------------------- */
 
-static tutti_status plain_create(const struct device *device, size_t bytes, struct arena *arena)
+static tutti_status plain_create(const struct device *device, size_t bytes, enum arena_use use, struct arena *arena)
 {
     const struct driver *driver = device->driver;
+    unsigned flag = use == ARENA_POLLED ? driver->vendor->uncached_flag : driver->vendor->coherent_flag;
     driver_address address = 0;
-    /* On AMD ordinary memory is cached per device: peers' stores would not be seen by a kernel that polls. */
-    tutti_status status = driver->alloc_with_flags != NULL
-                              ? DRIVER(driver, alloc_with_flags, &address, bytes, driver->vendor->uncached_flag)
-                              : DRIVER(driver, alloc, &address, bytes);
+    /* Small allocations would share a page with others, and a handle opens the whole page. */
+    size_t rounded = (bytes + PLAIN_ALIGN - 1) / PLAIN_ALIGN * PLAIN_ALIGN;
+    tutti_status status = driver->alloc_with_flags != NULL ? DRIVER(driver, alloc_with_flags, &address, rounded, flag)
+                                                           : DRIVER(driver, alloc, &address, rounded);
     if (status == TUTTI_OK) {
-        *arena = (struct arena){ARENA_PLAIN, address, bytes, ARENA_OWN};
+        *arena = (struct arena){ARENA_PLAIN, address, rounded, ARENA_OWN, 0};
     }
     return status;
 }
@@ -145,7 +157,7 @@ static tutti_status plain_import(const struct device *device, const struct arena
                            "several devices in one process need VMM memory: use one process a device");
     }
     if (status == TUTTI_OK) {
-        *arena = (struct arena){ARENA_PLAIN, address, ticket->bytes, same_process ? ARENA_BORROWED : ARENA_IMPORTED};
+        *arena = (struct arena){ARENA_PLAIN, address, ticket->bytes, same_process ? ARENA_BORROWED : ARENA_IMPORTED, 0};
     }
     return status;
 }
@@ -161,7 +173,7 @@ static void plain_release(const struct device *device, const struct arena *arena
 
 /* -- either ------------------------------------------------------------------------------------------- */
 
-tutti_status arena_create(const struct device *device, size_t bytes, struct arena *arena)
+tutti_status arena_create(const struct device *device, size_t bytes, enum arena_use use, struct arena *arena)
 {
     const char *wish = settings_text(SETTING_GPU_ARENA);
     bool can_vmm = device->driver->memory_create != NULL && device->has_vmm && device->has_fd_export;
@@ -171,13 +183,27 @@ tutti_status arena_create(const struct device *device, size_t bytes, struct aren
                          device->name);
     }
     if (strcmp(wish, "ipc") == 0 || !can_vmm) {
-        return plain_create(device, bytes, arena);
+        return plain_create(device, bytes, use, arena);
     }
     tutti_status status = vmm_create(device, bytes, arena);
     if (status != TUTTI_OK && strcmp(wish, "auto") == 0) {
-        status = plain_create(device, bytes, arena); /* some containers forbid the former */
+        status = plain_create(device, bytes, use, arena); /* some containers forbid the former */
     }
     return status;
+}
+
+tutti_status arena_hold(const struct device *device, enum arena_kind kind, driver_address address, size_t bytes,
+                        struct arena *arena)
+{
+    driver_memory memory = 0;
+    if (kind == ARENA_VMM) {
+        tutti_status status = DRIVER(device->driver, memory_retain, &memory, (void *)(uintptr_t)address);
+        if (status != TUTTI_OK) {
+            return status;
+        }
+    }
+    *arena = (struct arena){kind, address, bytes, ARENA_HELD, memory};
+    return TUTTI_OK;
 }
 
 tutti_status arena_fill(const struct device *device, const struct arena *arena, size_t offset, size_t bytes,

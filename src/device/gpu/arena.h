@@ -17,12 +17,26 @@
 
 enum arena_kind { ARENA_NONE, ARENA_VMM, ARENA_PLAIN };
 
+/* Whose stores a running kernel must see. On AMD ordinary memory is cached per device. */
+enum arena_use {
+    ARENA_POLLED, /* the peers', at once: not cached */
+    ARENA_DATA,   /* those of kernels that have ended: cached, and written back when they end */
+};
+
+enum arena_origin {
+    ARENA_OWN,
+    ARENA_IMPORTED,
+    ARENA_BORROWED, /* another rank's address within the process */
+    ARENA_HELD,     /* somebody's allocation of this process, kept from being another one (arena_hold) */
+};
+
 /* One rank's arena, as this rank sees it. */
 struct arena {
     enum arena_kind kind;
     driver_address address;
-    size_t bytes;                                              /* whole pages of the device */
-    enum { ARENA_OWN, ARENA_IMPORTED, ARENA_BORROWED } origin; /* borrowed: another rank's address within the process */
+    size_t bytes; /* whole pages of the device */
+    enum arena_origin origin;
+    driver_memory memory; /* VMM memory that is held; else 0 */
 };
 
 /* What a rank tells its peers of its arena. Goes over wires. */
@@ -38,7 +52,12 @@ struct arena_ticket {
 /* All of them in the device's context (context.h, CONTEXT_MANAGES). */
 
 /* Makes an arena of at least `bytes` on the device, not initialised. DRIVER, UNSUPPORTED. */
-tutti_status arena_create(const struct device *device, size_t bytes, struct arena *arena);
+tutti_status arena_create(const struct device *device, size_t bytes, enum arena_use use, struct arena *arena);
+
+/* Takes hold of an allocation that exists. While it is held, no VMM memory that is mapped at its address later can be taken
+ * for it. DRIVER. */
+tutti_status arena_hold(const struct device *device, enum arena_kind kind, driver_address address, size_t bytes,
+                        struct arena *arena);
 
 /* Fills `bytes` from `offset` (multiples of 4) with a word, and waits for it. */
 tutti_status arena_fill(const struct device *device, const struct arena *arena, size_t offset, size_t bytes,

@@ -15,6 +15,7 @@
 #include "device/gpu/context.h"
 #include "device/gpu/gpu_device.h"
 #include "device/gpu/group.h"
+#include "device/gpu/memory.h"
 #include "device/vendor/vendor_device.h"
 
 static pthread_mutex_t devices_lock = PTHREAD_MUTEX_INITIALIZER;

@@ -86,6 +86,7 @@ enum driver_capture_mode { DRIVER_MODE_GLOBAL, DRIVER_MODE_THREAD_LOCAL, DRIVER_
 #define DRIVER_LAUNCH_PROGRAMMATIC 6
 enum driver_pointer_attribute {
     DRIVER_POINTER_MEMORY_TYPE = 2,
+    DRIVER_POINTER_BUFFER_ID = 7,
     DRIVER_POINTER_IS_MANAGED = 8,
     DRIVER_POINTER_DEVICE_ORDINAL = 9,
     DRIVER_POINTER_IPC_CAPABLE = 10,
@@ -125,7 +126,7 @@ struct driver_vendor {
     int attributes[DRIVER_ATTRIBUTE_COUNT];   /* -1: it has no such attribute */
     int memory_type_host, memory_type_device; /* what DRIVER_POINTER_MEMORY_TYPE answers; -1: not to be relied on */
     unsigned host_flags;                      /* host_alloc: portable, mapped, coherent */
-    unsigned uncached_flag;                   /* alloc_with_flags */
+    unsigned uncached_flag, coherent_flag;    /* alloc_with_flags */
     const char *toolkit;                      /* "nvcc": what compiles this vendor's kernels */
 };
 

@@ -75,5 +75,6 @@ const struct driver_vendor driver_hip = {
     .memory_type_device = -1,
     .host_flags = 1u | 2u | 0x40000000u, /* portable, mapped, coherent */
     .uncached_flag = 3u,                 /* hipDeviceMallocUncached */
+    .coherent_flag = 1u,                 /* hipDeviceMallocFinegrained */
     .toolkit = "clang-19",
 };

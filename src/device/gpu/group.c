@@ -10,7 +10,9 @@
 #include "base/error.h"
 #include "collective/signature.h"
 #include "device/gpu/context.h"
+#include "device/gpu/memory_class.h"
 #include "memory/segment.h"
+#include "memory/symmetric.h"
 
 #define LANE_ALIGN 4096u
 #define LANE_THREADS_WANTED (128u * KERNEL_THREADS_MAX)
@@ -124,7 +126,7 @@ static tutti_status arena_make(struct group *group)
     const struct device *device = group->device;
     struct arena *own = &group->arenas[group->options.rank];
     size_t lanes = (size_t)group->options.lanes;
-    tutti_status status = arena_create(device, group->lane_bytes * lanes, own);
+    tutti_status status = arena_create(device, group->lane_bytes * lanes, ARENA_POLLED, own);
     for (size_t lane = 0; lane < lanes && status == TUTTI_OK; lane++) {
         size_t at = lane * group->lane_bytes;
         status = arena_fill(device, own, at, ARENA_HEAD_BYTES, 0);
@@ -239,6 +241,7 @@ void group_dissolve(struct group *group)
 {
     struct device *device = group->device;
     const struct driver *driver = device->driver;
+    symmetric_free_all(group->kept);
     for (int rank = 0; rank < group->options.world; rank++) {
         arena_release(device, &group->arenas[rank]);
         segment_release(group->segments[rank]);
@@ -323,6 +326,7 @@ tutti_status gpu_group_import(struct group *group, int rank, const struct memory
         return status;
     }
     bool same_process = memcmp(process, export.ticket.process, sizeof(process)) == 0;
+    group->far_neighbour = group->far_neighbour || (same_process && export.ticket.ordinal != group->device->ordinal);
     group->shares_context = group->shares_context || (same_process && export.ticket.ordinal == group->device->ordinal);
     status = arena_import(group->device, &export.ticket, theirs->fd, &group->arenas[rank]);
     if (status != TUTTI_OK) {
@@ -450,4 +454,20 @@ void gpu_group_memory(const struct group *group, uint64_t *arena_bytes, uint64_t
     for (int rank = 0; rank < group->options.world; rank++) {
         *mapped_bytes += group->arenas[rank].bytes;
     }
+}
+
+tutti_status gpu_group_look(struct group *group, uint64_t address, struct memory_facts *facts)
+{
+    const struct driver *driver = group->device->driver;
+    struct context_scope scope;
+    tutti_status status = context_enter(group->device, CONTEXT_ENQUEUES, &scope);
+    if (status == TUTTI_OK) {
+        status = memory_look(group->device, address, facts);
+        context_leave(&scope);
+    }
+    /* Without peer-enabled contexts a plain allocation's address means nothing to other devices. */
+    if (status == TUTTI_OK && facts->class == MEMORY_IPC && group->far_neighbour && driver->peer_enable == NULL) {
+        facts->threads_reach = false;
+    }
+    return status;
 }

@@ -54,6 +54,7 @@ struct group {
     unsigned threads_taken; /* from the device (gpu_device_threads_take) */
     uint32_t launch_flags;  /* KERNEL_PROGRAMMATIC, KERNEL_EARLY: of every launch, or of none */
     bool shares_context;    /* another rank of this process works on the same device */
+    bool far_neighbour;     /* another rank of this process works on another device */
     driver_stream
         stream; /* NULL but for the trial and for looking at counters: streams share the device's few queues */
     struct note_page *page;
@@ -71,6 +72,7 @@ struct group {
     struct group_counts counts;
     _Atomic uint32_t reported; /* the failure note has been passed on */
     uint64_t written_off;      /* bit r: the process of rank r is gone, and cannot touch anything */
+    struct symmetric *kept;    /* tutti_alloc's memory, once the communicator is gone */
     struct group *next;        /* quarantine.c */
 };
 
@@ -84,6 +86,7 @@ tutti_status gpu_group_probe_end(struct group *group);
 void gpu_group_stats(struct group *group, tutti_stats *stats);
 void gpu_group_plan(const struct group *group, const struct operation *operation, tutti_plan_t *plan);
 void gpu_group_memory(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes);
+tutti_status gpu_group_look(struct group *group, uint64_t address, struct memory_facts *facts);
 
 /* The group's own stream, while it is needed. In the device's context. DRIVER. */
 tutti_status group_stream_open(struct group *group);
@@ -105,6 +108,8 @@ void gpu_group_poll(struct group *group);
 void gpu_group_wake(struct group *group);
 
 /* -- quarantine.c -- */
+void gpu_group_settle(struct group *group);
+void gpu_group_keep(struct group *group, struct symmetric *list);
 void gpu_group_destroy(struct group *group);
 
 /* Frees groups that were destroyed and have since lost their last user. */

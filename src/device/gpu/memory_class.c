@@ -4,15 +4,29 @@
 #include <inttypes.h>
 
 #include "base/error.h"
+#include "memory/span.h"
 
 /* The answers, each wide enough for any of them and zero before: the driver writes 1, 4 or 8 bytes. */
-enum answer { TYPE, ORDINAL, MANAGED, START, BYTES, QUICK_COUNT, IPC = QUICK_COUNT, HANDLES, POOL, ANSWER_COUNT };
+enum answer {
+    TYPE,
+    ORDINAL,
+    MANAGED,
+    START,
+    BYTES,
+    QUICK_COUNT,
+    IPC = QUICK_COUNT,
+    HANDLES,
+    POOL,
+    BUFFER,
+    ANSWER_COUNT
+};
 
 static const int questions[ANSWER_COUNT] = {
     [TYPE] = DRIVER_POINTER_MEMORY_TYPE,     [ORDINAL] = DRIVER_POINTER_DEVICE_ORDINAL,
     [MANAGED] = DRIVER_POINTER_IS_MANAGED,   [START] = DRIVER_POINTER_RANGE_START,
     [BYTES] = DRIVER_POINTER_RANGE_BYTES,    [IPC] = DRIVER_POINTER_IPC_CAPABLE,
     [HANDLES] = DRIVER_POINTER_HANDLE_TYPES, [POOL] = DRIVER_POINTER_POOL,
+    [BUFFER] = DRIVER_POINTER_BUFFER_ID,
 };
 
 static tutti_status ask(const struct device *device, uint64_t address, unsigned count, uint64_t answers[ANSWER_COUNT])
@@ -42,49 +56,47 @@ static bool on_host(const struct device *device, const uint64_t answers[ANSWER_C
     return host >= 0 && (uint32_t)answers[TYPE] == (uint32_t)host;
 }
 
-tutti_status memory_look(const struct device *device, const void *pointer, struct memory_facts *facts)
+static enum memory_class classify(const struct device *device, const uint64_t answers[ANSWER_COUNT])
+{
+    if (unknown(device, answers)) {
+        return MEMORY_UNKNOWN;
+    }
+    if ((answers[MANAGED] & 1) != 0) {
+        return MEMORY_MANAGED;
+    }
+    if (on_host(device, answers)) {
+        return MEMORY_HOST;
+    }
+    if (answers[POOL] != 0) {
+        return MEMORY_POOL; /* whatever its pool may export */
+    }
+    if ((answers[IPC] & 1) != 0) {
+        return MEMORY_IPC;
+    }
+    return (answers[HANDLES] & DRIVER_HANDLE_FD) != 0 ? MEMORY_FD : MEMORY_VMM;
+}
+
+tutti_status memory_look(const struct device *device, uint64_t address, struct memory_facts *facts)
 {
     uint64_t answers[ANSWER_COUNT];
-    tutti_status status = ask(device, (uint64_t)(uintptr_t)pointer, ANSWER_COUNT, answers);
+    tutti_status status = ask(device, address, ANSWER_COUNT, answers);
     if (status != TUTTI_OK) {
         return status;
     }
-    facts->ordinal = (int)(uint32_t)answers[ORDINAL];
-    facts->start = answers[START];
-    facts->bytes = answers[BYTES];
-    if (unknown(device, answers)) {
-        facts->class = MEMORY_UNKNOWN;
-    } else if ((answers[MANAGED] & 1) != 0) {
-        facts->class = MEMORY_MANAGED;
-    } else if (on_host(device, answers)) {
-        facts->class = MEMORY_HOST;
-    } else if (answers[POOL] != 0) {
-        facts->class = MEMORY_STAGED; /* whatever its pool may export: memory of a pool can go and come any time */
-    } else if ((answers[IPC] & 1) != 0) {
-        facts->class = MEMORY_IPC;
-    } else {
-        facts->class = (answers[HANDLES] & DRIVER_HANDLE_FD) != 0 ? MEMORY_FD : MEMORY_STAGED;
-    }
+    enum memory_class class = classify(device, answers);
+    bool off_device = class == MEMORY_UNKNOWN || class == MEMORY_HOST;
+    int ordinal = off_device ? -1 : (int)(uint32_t)answers[ORDINAL];
+    *facts = (struct memory_facts){
+        .class = class,
+        .usable = class == MEMORY_UNKNOWN ? device->reads_any_memory
+                                          : ordinal < 0 || class == MEMORY_MANAGED || ordinal == device->ordinal,
+        .threads_reach = class == MEMORY_VMM || class == MEMORY_FD || class == MEMORY_IPC,
+        .ordinal = ordinal,
+        .start = class == MEMORY_UNKNOWN ? 0 : answers[START],
+        .bytes = class == MEMORY_UNKNOWN ? 0 : answers[BYTES],
+        .identity = class == MEMORY_UNKNOWN ? 0 : answers[BUFFER],
+    };
     return TUTTI_OK;
-}
-
-const char *memory_class_name(enum memory_class class)
-{
-    switch (class) {
-    case MEMORY_UNKNOWN:
-        return "memory that the driver does not know";
-    case MEMORY_HOST:
-        return "page-locked host memory";
-    case MEMORY_MANAGED:
-        return "managed memory";
-    case MEMORY_IPC:
-        return "device memory";
-    case MEMORY_FD:
-        return "exportable VMM memory";
-    case MEMORY_STAGED:
-        return "device memory that cannot be shared";
-    }
-    return "memory";
 }
 
 /* -- checking --------------------------------------------------------------------------------------- */
@@ -99,6 +111,13 @@ static tutti_status refuse_unknown(const struct device *device, const char *call
         call, argument, pointer, device->driver->vendor->label, device->ordinal);
 }
 
+static tutti_status refuse_far(const struct device *device, const char *call, const char *argument, uint64_t address,
+                               int ordinal)
+{
+    return error_set(TUTTI_ERR_ARGUMENT, "%s: %s (%p) lies on device %d, but the communicator's device is %d", call,
+                     argument, (void *)(uintptr_t)address, ordinal, device->ordinal);
+}
+
 static tutti_status check_place(const struct device *device, const char *call, const char *argument,
                                 const void *pointer, const uint64_t answers[ANSWER_COUNT])
 {
@@ -109,8 +128,32 @@ static tutti_status check_place(const struct device *device, const char *call, c
     if ((answers[MANAGED] & 1) != 0 || on_host(device, answers) || ordinal == device->ordinal || ordinal < 0) {
         return TUTTI_OK;
     }
-    return error_set(TUTTI_ERR_ARGUMENT, "%s: %s (%p) lies on device %d, but the communicator's device is %d", call,
-                     argument, pointer, ordinal, device->ordinal);
+    return refuse_far(device, call, argument, (uint64_t)(uintptr_t)pointer, ordinal);
+}
+
+struct checking {
+    const struct device *device;
+    const char *call, *argument;
+    const void *pointer;
+    size_t bytes;
+};
+
+static tutti_status look_on(void *where, uint64_t address, struct memory_facts *facts)
+{
+    return memory_look(where, address, facts);
+}
+
+static tutti_status check_part(void *user, uint64_t address, const struct span_part *part)
+{
+    const struct checking *checking = user;
+    if (part->bytes == 0) {
+        return error_set(TUTTI_ERR_ARGUMENT, "%s: %s (%p) shall hold %zu bytes, but its allocation ends after %" PRIu64,
+                         checking->call, checking->argument, checking->pointer, checking->bytes,
+                         address - (uint64_t)(uintptr_t)checking->pointer);
+    }
+    return part->facts.usable
+               ? TUTTI_OK
+               : refuse_far(checking->device, checking->call, checking->argument, address, part->facts.ordinal);
 }
 
 tutti_status memory_check(const struct device *device, const char *call, const char *argument, const void *pointer,
@@ -122,16 +165,14 @@ tutti_status memory_check(const struct device *device, const char *call, const c
     if (status == TUTTI_OK) {
         status = check_place(device, call, argument, pointer, answers);
     }
-    uint64_t end = answers[START] + answers[BYTES];
-    if (status != TUTTI_OK || answers[BYTES] == 0 || address + bytes <= end) {
+    if (status != TUTTI_OK || answers[BYTES] == 0) {
         return status;
     }
-    /* Longer than its allocation: another may follow without a gap, as in expandable segments. */
-    status = ask(device, address + bytes - 1, QUICK_COUNT, answers);
-    if (status == TUTTI_OK && unknown(device, answers)) {
-        status =
-            error_set(TUTTI_ERR_ARGUMENT, "%s: %s (%p) shall hold %zu bytes, but its allocation ends after %" PRIu64,
-                      call, argument, pointer, bytes, end - address);
+    uint64_t whole = answers[START] + answers[BYTES] - address;
+    if (bytes <= whole) {
+        return TUTTI_OK;
     }
-    return status;
+    /* Longer than its allocation: others may follow without a gap, as in expandable segments. */
+    struct checking checking = {device, call, argument, pointer, bytes};
+    return span_walk(look_on, (void *)(uintptr_t)device, address + whole, bytes - whole, check_part, &checking);
 }

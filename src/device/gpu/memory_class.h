@@ -5,32 +5,15 @@
 
 #include "device/gpu/gpu_device.h"
 
-enum memory_class {
-    MEMORY_UNKNOWN, /* nothing the driver knows: an ordinary host pointer, or memory that has been freed */
-    MEMORY_HOST,    /* page-locked host memory */
-    MEMORY_MANAGED,
-    MEMORY_IPC,    /* a plain device allocation: the driver has IPC handles for it */
-    MEMORY_FD,     /* VMM memory that can be exported as a file descriptor */
-    MEMORY_STAGED, /* device memory that cannot be shared: VMM without a handle type, stream-ordered pools */
-};
-
-struct memory_facts {
-    enum memory_class class;
-    int ordinal;           /* of the device it lies on */
-    uint64_t start, bytes; /* of its allocation */
-};
-
 /* Both in the device's context; legal in any capture. */
 
-/* DRIVER. A pointer that the driver does not know is no error, but MEMORY_UNKNOWN. */
-tutti_status memory_look(const struct device *device, const void *pointer, struct memory_facts *facts);
+/* DRIVER. A pointer that the driver does not know is no error, but MEMORY_UNKNOWN. threads_reach is said of plain
+ * allocations as if all ranks of the process were on their device. */
+tutti_status memory_look(const struct device *device, uint64_t address, struct memory_facts *facts);
 
 /* Whether the device can use `bytes` from `pointer`, which may span several allocations. ARGUMENT with a sentence that names
- * the call, the argument ("src") and what is wrong. Cheap: one question to the driver in the common case. */
+ * the call, the argument ("src") and what is wrong. Cheap: one question to the driver where one allocation holds it all. */
 tutti_status memory_check(const struct device *device, const char *call, const char *argument, const void *pointer,
                           size_t bytes);
-
-/* "page-locked host memory". Static storage. */
-const char *memory_class_name(enum memory_class class);
 
 #endif

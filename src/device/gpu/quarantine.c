@@ -7,7 +7,7 @@
  *
  *   - graphs that hold calls of the group. Their kernels have our addresses; until the last of them is gone, everything
  *     stays mapped, and a replay finds the mark that ends its waits.
- *   - peers that may write into this rank's arena, after a failure above all. VMM memory lives for them as long as they map
+ *   - peers that may write into this rank's arena or tutti_alloc's memory, after a failure above all. VMM memory lives for them as long as they map
  *     it; a plain allocation is kept until each of them has said that it is done, or is dead.
  *
  * Such groups wait here, in a list of the process that is swept whenever a communicator is made or destroyed. Nothing is ever
@@ -18,6 +18,7 @@
 
 #include "device/gpu/context.h"
 #include "device/gpu/group.h"
+#include "memory/symmetric.h"
 
 #define PAUSE_NS_FIRST 20000
 #define PAUSE_NS_MOST 1000000
@@ -69,12 +70,27 @@ static void calls_await(struct group *group)
     group_stream_close(group);
 }
 
+void gpu_group_settle(struct group *group)
+{
+    struct context_scope scope;
+    if (context_enter(group->device, CONTEXT_MANAGES, &scope) == TUTTI_OK) {
+        calls_await(group);
+        context_leave(&scope);
+    }
+}
+
+void gpu_group_keep(struct group *group, struct symmetric *list)
+{
+    group->kept = list;
+}
+
 /* -- the list ----------------------------------------------------------------------------------------- */
 
 /* Unmaps the peers' arenas and tells them so. */
 static void peers_close(struct group *group)
 {
     int own = group->options.rank;
+    symmetric_close_all(group->kept);
     for (int rank = 0; rank < group->options.world; rank++) {
         if (rank != own && group->arenas[rank].kind != ARENA_NONE) {
             arena_release(group->device, &group->arenas[rank]);
@@ -93,6 +109,16 @@ static bool peers_closed(const struct group *group)
     return (done & all) == all;
 }
 
+/* Memory that is gone for the peers, too, as soon as it is freed here. */
+static bool holds_plain(const struct group *group)
+{
+    bool plain = group->arenas[group->options.rank].kind == ARENA_PLAIN;
+    for (const struct symmetric *kept = group->kept; kept != NULL; kept = kept->next) {
+        plain = plain || kept->own.kind == ARENA_PLAIN;
+    }
+    return plain;
+}
+
 /* Lets go of as much as nobody uses. True if the group is gone. */
 static bool group_let_go(struct group *group)
 {
@@ -105,7 +131,7 @@ static bool group_let_go(struct group *group)
         return false; /* the context is beyond use; its memory goes with it */
     }
     peers_close(group);
-    bool gone = group->arenas[group->options.rank].kind != ARENA_PLAIN || peers_closed(group);
+    bool gone = !holds_plain(group) || peers_closed(group);
     if (gone) {
         group_dissolve(group);
     }
@@ -133,11 +159,7 @@ void quarantine_sweep(void)
 
 void gpu_group_destroy(struct group *group)
 {
-    struct context_scope scope;
-    if (context_enter(group->device, CONTEXT_MANAGES, &scope) == TUTTI_OK) {
-        calls_await(group);
-        context_leave(&scope);
-    }
+    gpu_group_settle(group);
     group->written_off = group->options.lost(group->options.user);
     gpu_group_wake(group); /* replays from now on do not wait for anybody */
     group->options.segments = NULL;

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "device/host/group.h"
 #include "device/host/host_device.h"
+#include "device/host/memory.h"
 #include "device/host/simd/simd.h"
 
 struct device {
@@ -81,4 +82,13 @@ const struct device_ops device_host_ops = {
     .group_wake = group_wake,
     .group_stats = group_stats,
     .group_plan = group_plan,
+    .group_look = host_group_look,
+    .group_settle = group_settle,
+    .group_keep = group_keep,
+    .memory_create = host_memory_create,
+    .memory_hold = host_memory_hold,
+    .memory_alike = host_memory_alike,
+    .memory_export = host_memory_export,
+    .memory_import = host_memory_import,
+    .memory_release = host_memory_release,
 };

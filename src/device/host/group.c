@@ -19,6 +19,7 @@
 #include "device/host/simd/float_environment.h"
 #include "device/host/simd/simd.h"
 #include "device/host/stream.h"
+#include "memory/symmetric.h"
 
 #define SPIN_US 3
 #define YIELD_US 300 /* a futex's round trip is 20 us and more on virtual machines */
@@ -80,6 +81,7 @@ static void lay_out_lanes(struct group *group)
 static void group_release(struct group *group)
 {
     if (atomic_fetch_sub(&group->references, 1) == 1) {
+        symmetric_free_all(group->kept);
         free(group->staging);
         free(group->lines);
         free(group->lanes);
@@ -133,9 +135,19 @@ static void count_down(_Atomic uint32_t *counter)
     }
 }
 
-void group_destroy(struct group *group)
+void group_settle(struct group *group)
 {
     wait_for_zero(&group->queued);
+}
+
+void group_keep(struct group *group, struct symmetric *list)
+{
+    group->kept = list;
+}
+
+void group_destroy(struct group *group)
+{
+    group_settle(group);
     atomic_store(&group->closed, 1);
     for (int lane = 0; lane < group->options.lanes; lane++) {
         /* Only a graph launched elsewhere can still be at it, and its waits are bounded. */

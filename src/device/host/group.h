@@ -24,9 +24,13 @@ struct group {
     _Atomic uint32_t queued;     /* calls enqueued on streams and not yet dropped */
     _Atomic uint32_t closed;     /* the communicator is gone: captured calls that outlive it must not touch anything */
     _Atomic uint64_t captured;
+    struct symmetric
+        *kept; /* tutti_alloc's memory, once the communicator is gone: graphs that outlive it poison results */
 };
 
 tutti_status group_create(const struct group_options *options, struct group **group);
+void group_settle(struct group *group);
+void group_keep(struct group *group, struct symmetric *list);
 void group_destroy(struct group *group);
 tutti_status group_call(struct group *group, const struct operation *operation, const tutti_call *call, bool can_block);
 void group_wake(struct group *group);

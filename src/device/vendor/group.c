@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "device/gpu/context.h"
+#include "device/gpu/memory_class.h"
 #include "memory/segment.h"
 
 #define PAUSE_NS 50000
@@ -316,4 +317,15 @@ void vendor_group_memory(const struct group *group, uint64_t *arena_bytes, uint6
     uint64_t scratch_bytes = SCRATCH_BYTES * (uint64_t)group->options.lanes; /* what the vendor takes it does not say */
     *arena_bytes += scratch_bytes;
     *mapped_bytes += scratch_bytes;
+}
+
+tutti_status vendor_group_look(struct group *group, uint64_t address, struct memory_facts *facts)
+{
+    struct context_scope scope;
+    tutti_status status = context_enter(group->device, CONTEXT_ENQUEUES, &scope);
+    if (status == TUTTI_OK) {
+        status = memory_look(group->device, address, facts);
+        context_leave(&scope);
+    }
+    return status;
 }
