@@ -461,14 +461,16 @@ static bool transactions_begin(tutti_comm *const *comms, int world, struct trans
 }
 
 /* Each rank gets the others' words without any exchange. */
-static tutti_status transactions_judge(const tutti_comm *comm, struct transaction **transactions, int world)
+static tutti_status transactions_judge(const tutti_comm *comm, struct transaction **transactions)
 {
-    for (int rank = 0; rank < world; rank++) {
-        for (int other = 0; other < world; other++) {
-            transactions[rank]->words[other] = transactions[other]->mine;
+    struct memory_word *words = NULL;
+    for (int rank = 0; rank < comm->world && transactions[rank] != NULL; rank++) {
+        words = transactions[rank]->words;
+        for (int other = 0; other < comm->world && transactions[other] != NULL; other++) {
+            words[other] = transactions[other]->mine;
         }
     }
-    return judge(comm, transactions[0]->words);
+    return words != NULL ? judge(comm, words) : TUTTI_OK;
 }
 
 tutti_status comm_alloc_all(tutti_comm *const *comms, int world, size_t bytes, void **pointers)
@@ -484,7 +486,7 @@ tutti_status comm_alloc_all(tutti_comm *const *comms, int world, size_t bytes, v
     for (int rank = 0; rank < world; rank++) {
         alloc_begin(transactions[rank], bytes, true);
     }
-    status = transactions_judge(comms[0], transactions, world);
+    status = transactions_judge(comms[0], transactions);
     for (int rank = 0; rank < world && status == TUTTI_OK; rank++) {
         status = parts_map(transactions[rank]);
     }
@@ -511,7 +513,7 @@ tutti_status comm_free_all(tutti_comm *const *comms, int world, void *const *poi
     for (int rank = 0; rank < world; rank++) {
         free_begin(transactions[rank], pointers[rank]);
     }
-    status = transactions_judge(comms[0], transactions, world);
+    status = transactions_judge(comms[0], transactions);
     for (int rank = 0; rank < world && status == TUTTI_OK; rank++) {
         comms[rank]->ops->group_settle(comms[rank]->group);
         mapped_bytes[rank] = symmetric_mapped_bytes(transactions[rank]->symmetric);
