@@ -36,7 +36,10 @@ struct allocation {
     int ordinal;
     int fd;                    /* plain */
     struct physical *physical; /* vmm, while mapped */
+    uint64_t number = ++numbers;
+    static uint64_t numbers;
 };
+uint64_t allocation::numbers;
 
 struct ipc_payload {
     uint64_t magic, bytes, inode, offset;
@@ -146,6 +149,7 @@ struct memory_answer allocation_ask(uint64_t address)
     answer.bytes = found->bytes;
     answer.handle_types = found->kind == memory_class::vmm ? found->physical->handle_types : 0;
     answer.pooled = found->kind == memory_class::pool;
+    answer.number = found->number;
     return answer;
 }
 

@@ -121,6 +121,7 @@ struct memory_answer {
     uint64_t start, bytes;
     uint32_t handle_types;
     bool pooled;
+    uint64_t number; /* never another allocation's */
 };
 
 int allocation_make(uint64_t *address, size_t bytes, memory_class kind);

@@ -61,6 +61,9 @@ bool pointer_answer(int attribute, uint64_t address, void *place)
     case 3: /* device pointer */
         put<uint64_t>(place, answer.type != 0 ? address : 0);
         return true;
+    case 7: /* buffer number */
+        put<uint64_t>(place, answer.number);
+        return true;
     case 8:
         put<uint8_t>(place, answer.managed);
         return true;
