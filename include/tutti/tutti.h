@@ -115,7 +115,7 @@ typedef struct tutti_comm tutti_comm;
 
 /* Peers may map the caller's memory of kind TUTTI_MEMORY_FD. Off by default because an allocator of such memory may put other
  * pages behind the same addresses, and the peers would go on with the old ones: whoever sets this says before that happens. */
-#define TUTTI_COMM_DIRECT_FD 2u
+#define TUTTI_COMM_DIRECT_FD 4u
 
 /* A promise: while the communicator lives, one stream of its device at a time carries collectives, whoever's they are. GPU
  * backends then launch theirs programmatically where the device can (NVIDIA, compute capability 9.0 and later), and let
