@@ -69,6 +69,19 @@ static void options(void)
     REFUSED("--seed x", "--ranks", "2", "--seed", "x");
 }
 
+/* What a GPU needs is looked for before anything is printed or started. */
+static void devices(void)
+{
+    CHECK(setenv("TUTTI_CUDA_LIBRARY", "/nonexistent/libcuda.so.1", 1) == 0, "setenv");
+    REFUSED("backend 'cuda' cannot serve the model: no NVIDIA driver: /nonexistent/libcuda.so.1", "--ranks", "2",
+            "--backend", "cuda");
+    CHECK(unsetenv("TUTTI_CUDA_LIBRARY") == 0, "unsetenv");
+    REFUSED("backend 'hip' cannot serve the model, 'host' and 'cuda' can", "--ranks", "2", "--backend", "hip");
+    REFUSED("--ranks 12: at most 8 on GPUs", "--ranks", "12", "--backend", "cuda");
+    REFUSED("--share-device is about GPUs", "--ranks", "2", "--share-device");
+    REFUSED("--reference cuda: must be host, or the same as --backend", "--ranks", "2", "--reference", "cuda");
+}
+
 static void json_paths(void)
 {
     REFUSED("No such file or directory", "--ranks", "2", "--json", "/nonexistent/folder/out.json");
@@ -159,6 +172,7 @@ int main(void)
     command_make_folder(folder);
     CHECK(setenv("TMPDIR", folder, 1) == 0, "setenv"); /* where a run would leave something, if it did */
     options();
+    devices();
     json_paths();
     traces();
     trace_files();

@@ -49,6 +49,12 @@ static bool attach_memory(struct forward *forward, struct gpu_attached *attached
 
 bool compute_gpu_attach(struct compute *compute, struct forward *forward)
 {
+    int head_dim = forward->model->shape.head_dim;
+    if (head_dim > KERNEL_HEAD_DIM_MAX) {
+        (void)snprintf(compute->sentence, sizeof(compute->sentence), "heads of %d values: the kernels take up to %d",
+                       head_dim, KERNEL_HEAD_DIM_MAX);
+        return false;
+    }
     struct gpu_attached *attached = calloc(1, sizeof(*attached));
     if (attached == NULL) {
         (void)snprintf(compute->sentence, sizeof(compute->sentence), "out of memory");

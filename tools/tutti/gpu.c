@@ -73,9 +73,9 @@ static const struct entry {
     const char *cuda, *hip;
 } entries[] = {
     ENTRY(init, "cuInit", "hipInit"),
-    ENTRY(version, "cuDriverGetVersion", "hipDriverGetVersion"),
+    ENTRY(version, "cuDriverGetVersion", "hipRuntimeGetVersion"),
     ENTRY(error_name, "cuGetErrorName", NULL),
-    ENTRY(error_text, NULL, "hipGetErrorString"),
+    ENTRY(error_text, NULL, "hipGetErrorName"),
     ENTRY(count, "cuDeviceGetCount", "hipGetDeviceCount"),
     ENTRY(device, "cuDeviceGet", NULL),
     ENTRY(retain, "cuDevicePrimaryCtxRetain", NULL),

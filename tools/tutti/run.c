@@ -70,25 +70,28 @@ static size_t cached_tokens_max(const struct trace *trace)
 
 /* All ranks together hold the model once, and the caches of the requests that run at once; the one-rank run has all of it on
  * one device. */
-static bool memory_suffices(const struct run *run, size_t available, char *why, size_t why_bytes)
+static bool memory_suffices(const struct run *run, const char *where, size_t available, char *why, size_t why_bytes)
 {
     size_t needed =
         model_shape_weight_bytes(&run->shape) + model_shape_kv_bytes(&run->shape) * cached_tokens_max(&run->trace);
     if (available == 0 || needed < available) {
         return true;
     }
-    (void)snprintf(why, why_bytes,
-                   "%s with %d layers needs %.1f GB for weights and caches, %.1f GB are free: try fewer --layers",
-                   run->shape.name, run->shape.layers, (double)needed * 1e-9, (double)available * 1e-9);
+    (void)snprintf(
+        why, why_bytes,
+        "%s with %d layers needs %.1f GB for weights and caches, %.1f GB are free on the %s: try fewer --layers",
+        run->shape.name, run->shape.layers, (double)needed * 1e-9, (double)available * 1e-9, where);
     return false;
 }
 
 /* What the ranks will run on; opens a device as they will, so that whatever is missing is said now. */
-static bool survey_devices(struct run *run, size_t *free_bytes, char *why, size_t why_bytes)
+static bool survey_devices(struct run *run, char *why, size_t why_bytes)
 {
     const struct run_options *options = &run->options;
     run->devices = 1;
-    *free_bytes = available_bytes();
+    if (strcmp(options->reference, "host") == 0 && !memory_suffices(run, "host", available_bytes(), why, why_bytes)) {
+        return false;
+    }
     if (strcmp(options->backend, "host") == 0) {
         return true;
     }
@@ -103,9 +106,8 @@ static bool survey_devices(struct run *run, size_t *free_bytes, char *why, size_
         return false;
     }
     run->devices = survey.devices < options->ranks ? survey.devices : options->ranks;
-    *free_bytes = survey.free_bytes;
     (void)snprintf(run->device_name, sizeof(run->device_name), "%s", survey.name);
-    return true;
+    return memory_suffices(run, "device", survey.free_bytes, why, why_bytes);
 }
 
 /* Everything that can be wrong with the input is found here, before any rank starts. */
@@ -116,9 +118,7 @@ static bool prepare(struct run *run, char *why, size_t why_bytes)
     run->shape.layers = options->layers > 0 ? options->layers : run->shape.layers;
     bool read = options->trace != NULL ? trace_read(options->trace, &run->trace, why, why_bytes)
                                        : trace_builtin(&run->trace, why, why_bytes);
-    size_t free_bytes = 0;
-    if (!read || !survey_devices(run, &free_bytes, why, why_bytes) ||
-        !memory_suffices(run, free_bytes, why, why_bytes)) {
+    if (!read || !survey_devices(run, why, why_bytes)) {
         return false;
     }
     size_t logits = options->numerics == NUMERICS_REAL ? (size_t)run->shape.vocab : 0;
