@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "simgpu/driver/driver.h"
 
+#include <chrono>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -214,6 +215,11 @@ void device_drain(struct device &device, guard &held)
 
 /* -- events ---------------------------------------------------------------------------------------- */
 
+static double now_ms()
+{
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 int event_record(struct event &event, struct queue &queue, guard &held)
 {
     event.capture_id = 0;
@@ -226,9 +232,16 @@ int event_record(struct event &event, struct queue &queue, guard &held)
         event.nodes = queue.frontier;
         return SUCCESS;
     }
+    std::shared_ptr<double> completed_ms = std::make_shared<double>(0);
     int result = queue_submit(
-        queue, held, [](struct queue &) { return (int)SUCCESS; }, false);
+        queue, held,
+        [completed_ms](struct queue &) {
+            *completed_ms = now_ms();
+            return (int)SUCCESS;
+        },
+        false);
     event.recorded = queue.last;
+    event.completed_ms = completed_ms;
     return result;
 }
 

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* names_tools.cpp - what the tools call and the library does not, under both vendors' names. */
+#include "simgpu/driver/names.h"
+
+#define MEMORY_BYTES ((size_t)8 << 30) /* of a device, free and in all */
+
+static int elapsed(float *ms, void *from, void *to)
+{
+    simgpu::guard held(simgpu::driver_lock);
+    const struct simgpu::event *first = simgpu::event_find(from);
+    const struct simgpu::event *second = simgpu::event_find(to);
+    if (first == nullptr || second == nullptr || first->recorded == nullptr || second->recorded == nullptr) {
+        return simgpu::INVALID_HANDLE;
+    }
+    if (!first->recorded->done || !second->recorded->done) {
+        return simgpu::NOT_READY;
+    }
+    *ms = (float)(*second->completed_ms - *first->completed_ms);
+    return simgpu::SUCCESS;
+}
+
+static int memory(size_t *free_bytes, size_t *all_bytes)
+{
+    *free_bytes = *all_bytes = MEMORY_BYTES;
+    return simgpu::SUCCESS;
+}
+
+static int host_function(struct simgpu::queue &queue, simgpu::guard &held, void (*function)(void *), void *argument)
+{
+    return simgpu::queue_submit(
+        queue, held,
+        [function, argument](struct simgpu::queue &) {
+            function(argument);
+            return (int)simgpu::SUCCESS;
+        },
+        false);
+}
+
+EXPORT int cuEventElapsedTime(float *ms, void *from, void *to)
+{
+    ENTER();
+    return elapsed(ms, from, to);
+}
+
+EXPORT int hipEventElapsedTime(float *ms, void *from, void *to)
+{
+    ENTER();
+    return elapsed(ms, from, to);
+}
+
+EXPORT int cuMemGetInfo_v2(size_t *free_bytes, size_t *all_bytes)
+{
+    ENTER();
+    return memory(free_bytes, all_bytes);
+}
+
+EXPORT int hipMemGetInfo(size_t *free_bytes, size_t *all_bytes)
+{
+    ENTER();
+    return memory(free_bytes, all_bytes);
+}
+
+EXPORT int cuLaunchHostFunc(void *stream, void (*function)(void *), void *argument)
+{
+    ENTER_STREAM(stream);
+    return host_function(*queue, held, function, argument);
+}
+
+EXPORT int hipLaunchHostFunc(void *stream, void (*function)(void *), void *argument)
+{
+    ENTER_STREAM(stream);
+    return host_function(*queue, held, function, argument);
+}
