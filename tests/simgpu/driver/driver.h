@@ -169,7 +169,7 @@ struct queue {
 struct event {
     std::shared_ptr<struct task> recorded;
     std::shared_ptr<double> completed_ms; /* when the stream came to it */
-    uint64_t capture_id; /* 0: not in a capture */
+    uint64_t capture_id;                  /* 0: not in a capture */
     std::vector<struct node *> nodes;
 };
 
