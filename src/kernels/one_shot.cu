@@ -181,7 +181,7 @@ PORT_DEVICE void one_shot_spread(const struct kernel_arguments &arguments, struc
             struct vec4 *slot = slot_in(turn, inbox<world>(arguments, arguments.own, peer, at));
             tile[port_thread()] = mine ? own : receive(arguments, turn, slot, peer, nan_word(Type()));
         }
-        port_sync();
+        port_sync_stored();
         if (first + job.stride >= job.vecs) {
             turn_polled(arguments, turn);
         }

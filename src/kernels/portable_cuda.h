@@ -35,6 +35,15 @@ PORT_DEVICE void port_sync()
     __syncthreads();
 }
 
+/* Whether the end of a grid alone orders its stores before the grids that depend on it (docs/protocols-gpu.md). */
+#define PORT_GRID_END_ORDERS 1
+
+/* The barrier before a block counts itself out. */
+PORT_DEVICE void port_sync_stored()
+{
+    __syncthreads();
+}
+
 /* Keeps the compiler from working the value out later, behind a wait. */
 PORT_DEVICE void port_settle(uint64_t &value)
 {

@@ -50,20 +50,25 @@ PORT_DEVICE void port_sync()
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
 }
 
+/* The end of a grid would do on NVIDIA; here it is made sure of: every thread's stores have been performed when this barrier, the
+ * last one before a block counts itself out, lets it through, so that none of them can be overtaken by the count. */
+#define PORT_GRID_END_ORDERS 0
+
+PORT_DEVICE void port_sync_stored()
+{
+    asm volatile("s_waitcnt vmcnt(0)" ::: "memory");
+    port_sync();
+}
+
 PORT_DEVICE void port_settle(uint64_t &)
 {
 }
 
-/*
- * True on all threads if true on any. Also a barrier, and the last one before a block counts itself out: every thread's
- * stores have been performed when it returns, so that none of them can be overtaken by the count. (The end of a grid orders
- * them on NVIDIA; here it is made sure of.)
- */
+/* True on all threads if true on any. Also a barrier as port_sync_stored. */
 PORT_DEVICE bool port_sync_or(bool value)
 {
     static __attribute__((device, shared)) uint32_t any;
-    asm volatile("s_waitcnt vmcnt(0)" ::: "memory");
-    port_sync();
+    port_sync_stored();
     if (port_thread() == 0) {
         any = 0;
     }

@@ -83,6 +83,13 @@ PORT_DEVICE void port_sync()
     simulated_barrier(false);
 }
 
+#define PORT_GRID_END_ORDERS 1
+
+PORT_DEVICE void port_sync_stored()
+{
+    port_sync();
+}
+
 PORT_DEVICE void port_settle(uint64_t &)
 {
 }

@@ -177,7 +177,7 @@ PORT_DEVICE void turn_announce(const struct kernel_arguments &arguments, struct 
     }
 }
 
-/* All threads of the block have polled for the last time, and passed a barrier since. */
+/* All threads of the block have polled for the last time, and passed port_sync_stored since. */
 PORT_DEVICE void turn_polled(const struct kernel_arguments &arguments, const struct turn &turn)
 {
     if (port_thread() == 0) {
@@ -197,13 +197,13 @@ PORT_DEVICE void turn_leave(const struct kernel_arguments &arguments)
     }
 }
 
-/* Both, for a block whose threads come from their last poll each for itself. They wait for one another only where somebody
- * looks at the counters before the grid has ended: the host waits for eager calls' before it frees the arena, and
- * programmatic successors run early. */
+/* Both, for a block whose threads come from their last poll each for itself. They wait for one another only where the grid's
+ * end does not order their stores, or somebody looks at the counters before it: the host waits for eager calls' before it
+ * frees the arena, and programmatic successors run early. */
 PORT_DEVICE void turn_end(const struct kernel_arguments &arguments, const struct turn &turn)
 {
-    if ((arguments.flags & (KERNEL_PROGRAMMATIC | KERNEL_EAGER)) != 0) {
-        port_sync();
+    if (!PORT_GRID_END_ORDERS || (arguments.flags & (KERNEL_PROGRAMMATIC | KERNEL_EAGER)) != 0) {
+        port_sync_stored();
     }
     turn_polled(arguments, turn);
     turn_leave(arguments);
