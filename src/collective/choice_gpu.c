@@ -106,11 +106,20 @@ static void choose_copy(struct gpu_choice *choice, const struct operation *opera
     cut(choice, operation->count, round_down(slot_bytes / LINE_BYTES * LINE_PAYLOAD, COPY_ALIGN), COPY_ALIGN);
 }
 
+static bool reduces(const struct operation *operation)
+{
+    return operation->kind == TUTTI_ALL_REDUCE || operation->kind == TUTTI_REDUCE_SCATTER;
+}
+
 void gpu_choice_make(struct gpu_choice *choice, const struct operation *operation, const struct gpu_terms *terms)
 {
     size_t unit_bytes = choice_unit_bytes(operation);
     if (operation->count == 0 && operation->kind != TUTTI_BARRIER) {
         *choice = (struct gpu_choice){GPU_LOCAL, 1, 0, "empty: nothing is launched"};
+    } else if (terms->world == 1 && reduces(operation)) {
+        choice->protocol = GPU_ONE_SHOT;
+        choice->reason = "one rank: nothing crosses";
+        cut(choice, operation->count, round_down(terms->half_bytes, VEC_BYTES) / unit_bytes, VEC_BYTES / unit_bytes);
     } else if (terms->world == 1) {
         *choice = (struct gpu_choice){GPU_LOCAL, operation->count + 1, 1, "one rank: nothing crosses"};
     } else if (operation->kind == TUTTI_ALL_REDUCE) {

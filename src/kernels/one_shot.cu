@@ -14,6 +14,8 @@
  * serves seven peers in turn; the inputs meet in shared memory, and the block adds them up word by word. With few
  * ranks the meeting costs more than the turns: one thread a vector, and the sums stay in registers.
  *
+ * A world of one is the case without peers: what remains is that NaN becomes canonical.
+ *
  * Two halves suffice. A writes epoch e+2 into B after its own call e+1 has completed, which had all of B's data of
  * e+1, which B sent after its call e had completed, and with it had emptied this half. The kernel boundary
  * between B's calls e and e+1 orders the emptying before everything that A can learn from e+1.
@@ -211,6 +213,7 @@ PORT_DEVICE void one_shot(const struct kernel_arguments &arguments, struct vec4 
         }                                                                                                              \
     }
 #define ONE_SHOT_WORLDS(type)                                                                                          \
+    ONE_SHOT(type, 1)                                                                                                  \
     ONE_SHOT(type, 2)                                                                                                  \
     ONE_SHOT(type, 3)                                                                                                  \
     ONE_SHOT(type, 4)                                                                                                  \

@@ -220,9 +220,6 @@ static void run_alone(struct rank *self)
     struct job job;
     size_t stride = effort() == EFFORT_QUICK ? 5 : 1;
     for (size_t index = 0; job_at(index, self->scene->world, &job); index += stride) {
-        if (self->scene->world == 1 && (job.kind == TUTTI_ALL_REDUCE || job.kind == TUTTI_REDUCE_SCATTER)) {
-            continue; /* one rank copies, and leaves NaN as it is */
-        }
         job_place(&job, self->rank, self->scene->world, &self->buffers);
         run_eager(self, &job, mirrors);
         run_captured(self, &job, mirrors);
@@ -246,8 +243,7 @@ static void mix_create(struct rank *self, struct mix *mix, uint64_t *random)
     }
     for (int made = 0; made < MIX_JOBS;) {
         (void)job_at(ranks_random(random) % count, self->scene->world, &job);
-        bool reduces = job.kind == TUTTI_ALL_REDUCE || job.kind == TUTTI_REDUCE_SCATTER;
-        if (job_bytes(&job, self->scene->world) > MIX_BYTES || (self->scene->world == 1 && reduces)) {
+        if (job_bytes(&job, self->scene->world) > MIX_BYTES) {
             continue;
         }
         mix->jobs[made] = job;
@@ -452,10 +448,7 @@ static void run_all(struct scene *scene)
     }
     struct job job;
     for (size_t index = 0; job_at(index, scene->world, &job); index += effort() == EFFORT_QUICK ? 7 : 1) {
-        bool reduces = job.kind == TUTTI_ALL_REDUCE || job.kind == TUTTI_REDUCE_SCATTER;
-        if (scene->world > 1 || !reduces) {
-            all_eager(scene, ranks, index);
-        }
+        all_eager(scene, ranks, index);
     }
     for (int rank = 0; rank < scene->world; rank++) {
         tutti_comm_destroy(comms[rank]);

@@ -124,14 +124,11 @@ static tutti_status launch_all(const struct group *group, const struct operation
     return status;
 }
 
-/* A world of one rank copies bytes; the copying kernel does that with rows, too. */
+/* In a world of one rank every copy is the same. */
 static struct operation as_copy(const struct operation *operation)
 {
     struct operation copy = *operation;
-    if (operation->kind != TUTTI_ALL_GATHER) {
-        copy.kind = TUTTI_ALL_GATHER;
-        copy.count = operation->count * choice_unit_bytes(operation);
-    }
+    copy.kind = TUTTI_ALL_GATHER;
     return copy;
 }
 
@@ -225,7 +222,7 @@ tutti_status gpu_group_call(struct group *group, const struct operation *operati
         return status;
     }
     status = operation_check_memory(group->device, group->options.world, operation);
-    if (status == TUTTI_OK && group->options.world == 1) {
+    if (status == TUTTI_OK && choice.protocol == GPU_LOCAL) {
         copy = as_copy(operation);
         operation = &copy;
         gpu_choice_make(&choice, operation, &group->terms);

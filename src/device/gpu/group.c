@@ -67,14 +67,15 @@ static tutti_status kernels_find(struct group *group, unsigned *resident)
     if (status == TUTTI_OK) {
         status = kernel_find(group, "words", "tutti_words", &kernels->words, resident);
     }
-    for (int dtype = 0; dtype < DTYPE_COUNT && group->options.world > 1 && status == TUTTI_OK; dtype++) {
+    const int needed = group->options.world > 1 ? 3 : 1;
+    for (int dtype = 0; dtype < DTYPE_COUNT && status == TUTTI_OK; dtype++) {
         struct {
             const char *part, *stem;
             driver_function *function;
         } const reductions[] = {{"one_shot", "one_shot", &kernels->one_shot[dtype]},
                                 {"two_shot", "two_shot", &kernels->two_shot[dtype]},
                                 {"two_shot", "reduce_scatter", &kernels->reduce_scatter[dtype]}};
-        for (int index = 0; index < 3 && status == TUTTI_OK; index++) {
+        for (int index = 0; index < needed && status == TUTTI_OK; index++) {
             char name[64];
             (void)snprintf(name, sizeof(name), "tutti_%s_%s_%d", reductions[index].stem, dtypes[dtype],
                            group->options.world);
