@@ -125,6 +125,7 @@ struct driver_vendor {
     int version_unit;                         /* version / unit = major */
     int attributes[DRIVER_ATTRIBUTE_COUNT];   /* -1: it has no such attribute */
     int memory_type_host, memory_type_device; /* what DRIVER_POINTER_MEMORY_TYPE answers; -1: not to be relied on */
+    int memory_types_since;                   /* before this version the types are numbered one lower */
     unsigned host_flags;                      /* host_alloc: portable, mapped, coherent */
     unsigned uncached_flag, coherent_flag;    /* alloc_with_flags */
     const char *toolkit;                      /* "nvcc": what compiles this vendor's kernels */

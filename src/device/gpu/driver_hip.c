@@ -71,8 +71,9 @@ const struct driver_vendor driver_hip = {
             [DRIVER_HAS_FD_EXPORT] = -1,
             [DRIVER_HOST_PAGE_TABLES] = 66,
         },
-    .memory_type_host = -1, /* ROCm 6 renumbered the memory types */
-    .memory_type_device = -1,
+    .memory_type_host = 1,
+    .memory_type_device = -1, /* of unknown memory no type can be relied on */
+    .memory_types_since = 60000000,
     .host_flags = 1u | 2u | 0x40000000u, /* portable, mapped, coherent */
     .uncached_flag = 3u,                 /* hipDeviceMallocUncached */
     .coherent_flag = 1u,                 /* hipDeviceMallocFinegrained */

@@ -52,8 +52,10 @@ static bool unknown(const struct device *device, const uint64_t answers[ANSWER_C
 
 static bool on_host(const struct device *device, const uint64_t answers[ANSWER_COUNT])
 {
-    int host = device->driver->vendor->memory_type_host;
-    return host >= 0 && (uint32_t)answers[TYPE] == (uint32_t)host;
+    const struct driver *driver = device->driver;
+    int host = driver->vendor->memory_type_host - (driver->version < driver->vendor->memory_types_since ? 1 : 0);
+    bool known = driver->vendor->memory_type_device >= 0 || answers[BYTES] != 0;
+    return known && (uint32_t)answers[TYPE] == (uint32_t)host;
 }
 
 static enum memory_class classify(const struct device *device, const uint64_t answers[ANSWER_COUNT])
