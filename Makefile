@@ -60,8 +60,8 @@ gpu-test: ## the tests that need GPUs (2, 4 or 8 for all of them); skips, with a
 	@$(call cmake_build,$(BUILD)/gpu,-DTUTTI_TESTS=ON -DTUTTI_TOOLS=OFF)
 	@cd $(BUILD)/gpu && ctest -L gpu --output-on-failure --no-tests=error
 
-bench: build ## all-reduce beside Open MPI and MPICH, where they are installed
-	$(BUILD)/bin/tutti bench --op all_reduce --dtype f32 --ranks 2 --sizes 1K:16M --peers openmpi,mpich
+bench: build ## all-reduce beside NCCL where there are GPUs, else beside Open MPI and MPICH
+	@scripts/bench.sh $(BUILD)/bin/tutti
 
 install: build ## into PREFIX (/usr/local), below DESTDIR
 	@DESTDIR="$(DESTDIR)" $(CMAKE) --install $(BUILD) --prefix $(PREFIX)

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Draws what `tutti bench --json FILE` measured.
+"""Draws what `tutti bench --json FILE` and bench/torch_peers.py measured, and puts it into one table.
 
     bench/plot.py results.json [more.json ...] -o plot.svg [--metric us_p50|us_p99|us_alone_p50|bytes_per_second]
+    bench/plot.py gpu-2.json gpu-4.json torch-2.json torch-4.json -o docs/results/gpu.svg --table docs/results/gpu-table.md
 
 One panel for each operation, type and number of ranks; one line for each competitor, and the memcpy bound where
-the bench printed one. The format follows the name of the output: .svg, .png, .pdf. Needs matplotlib
-(apt-get install python3-matplotlib).
+the bench printed one. A competitor that several files have in a panel is drawn once, from the first of them: figures of two
+runs are not one line. The table is Markdown: a column for each competitor, "x" the best peer's figure over ours. The format of
+the picture follows its name: .svg, .png, .pdf. Needs matplotlib (apt-get install python3-matplotlib).
 """
 import argparse
 import json
@@ -29,7 +31,7 @@ def fail(sentence):
 
 
 def read_results(paths):
-    """All rows of all files, each with the keys that are drawn."""
+    """All rows of all files that have a size, each with the file that it is from."""
     rows = []
     for path in paths:
         try:
@@ -39,7 +41,7 @@ def read_results(paths):
             fail(f"cannot read {path}: {error.strerror}")
         except (ValueError, KeyError, TypeError):
             fail(f"{path} is no result of tutti bench --json")
-        rows += [row for row in found if row.get("bytes", 0) > 0]
+        rows += [dict(row, file=path) for row in found if row.get("bytes", 0) > 0]
     if not rows:
         fail("nothing to draw: no result has a size")
     return rows
@@ -48,10 +50,17 @@ def read_results(paths):
 def group(rows):
     """{(op, dtype, ranks): {label: [row, ...] by size}}, in the order of the files."""
     panels = {}
+    left_out = set()
     for row in rows:
         panel = panels.setdefault((row["op"], row["dtype"], row["ranks"]), {})
         label = row["peer"] + (" (graph)" if row["graph"] else "")
-        panel.setdefault(label, []).append(row)
+        line = panel.setdefault(label, [])
+        if line and line[0]["file"] != row["file"]:
+            left_out.add(f"{label} of {row['file']}: {line[0]['file']} has it too")
+            continue
+        line.append(row)
+    for sentence in sorted(left_out):
+        print(f"plot.py: left out {sentence}", file=sys.stderr)
     for panel in panels.values():
         for line in panel.values():
             line.sort(key=lambda row: row["bytes"])
@@ -85,6 +94,7 @@ def draw(panels, metric, ticker, pyplot):
     for axes, ((op, dtype, ranks), lines) in zip(grid.flat, panels.items()):
         draw_bound(axes, lines, metric)
         for label, rows in lines.items():
+            rows = [row for row in rows if row.get(metric) is not None]
             axes.plot([row["bytes"] for row in rows], [row[metric] for row in rows], marker="o", markersize=3,
                       color=colours[label], label=label)
         axes.set_xscale("log", base=2)
@@ -99,6 +109,33 @@ def draw(panels, metric, ticker, pyplot):
         axes.set_visible(False)
     figure.tight_layout()
     return figure
+
+
+def table_of(panel, lines, metric):
+    """One panel as Markdown."""
+    ours = next((label for label in lines if label.startswith("tutti")), None)
+    found = {label: {row["bytes"]: row[metric] for row in rows if row.get(metric) is not None}
+             for label, rows in lines.items()}
+    op, dtype, ranks = panel
+    text = [f"### {op}, {dtype}, {ranks} ranks: {METRICS[metric]}", "",
+            "| bytes | " + " | ".join(lines) + " | x |", "|---" * (len(lines) + 2) + "|"]
+    for size in sorted({size for figures in found.values() for size in figures}):
+        cells = [f"{found[label][size]:.2f}" if size in found[label] else "-" for label in lines]
+        peers = [found[label][size] for label in lines if label != ours and size in found[label]]
+        best = (max if metric == "bytes_per_second" else min)(peers, default=None)
+        ratio = f"{best / found[ours][size]:.2f}" if best is not None and ours and size in found[ours] else "-"
+        text.append(f"| {size_text(size)} | " + " | ".join(cells) + f" | {ratio} |")
+    return "\n".join(text) + "\n"
+
+
+def write_table(panels, metric, path):
+    text = "\n".join(table_of(panel, lines, metric) for panel, lines in panels.items())
+    try:
+        with open(path + ".part", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(path + ".part", path)
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}")
 
 
 def save(figure, path):
@@ -120,12 +157,19 @@ def save(figure, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Draws what `tutti bench --json FILE` measured.")
-    parser.add_argument("results", nargs="+", help="JSON files of tutti bench")
-    parser.add_argument("-o", "--output", required=True, help="the picture: .svg, .png or .pdf")
+    parser = argparse.ArgumentParser(description="Draws what `tutti bench --json FILE` measured, and puts it into one table.")
+    parser.add_argument("results", nargs="+", help="JSON files of tutti bench and bench/torch_peers.py")
+    parser.add_argument("-o", "--output", help="the picture: .svg, .png or .pdf")
+    parser.add_argument("--table", help="the table: Markdown")
     parser.add_argument("--metric", choices=METRICS, default="us_p50")
     options = parser.parse_args()
+    if options.output is None and options.table is None:
+        parser.error("say what to make: --output or --table")
     panels = group(read_results(options.results))
+    if options.table is not None:
+        write_table(panels, options.metric, options.table)
+    if options.output is None:
+        return
     try:
         import matplotlib
         matplotlib.use("Agg")

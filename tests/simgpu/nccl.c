@@ -193,14 +193,15 @@ static bool run_reduce_scatter(struct comm *comm, const struct operation *operat
 /* The parts of all ranks, or of one. */
 static bool run_gather(struct comm *comm, const struct operation *operation)
 {
-    for (size_t done = 0; done < operation->count; done += PIECE_BYTES) {
-        size_t piece = operation->count - done < PIECE_BYTES ? operation->count - done : PIECE_BYTES;
+    size_t bytes = operation->count * element_bytes(operation->dtype);
+    for (size_t done = 0; done < bytes; done += PIECE_BYTES) {
+        size_t piece = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
         memcpy(comm->board->pieces[comm->rank], operation->src + done, piece);
         if (!barrier(comm)) {
             return false;
         }
         for (int rank = 0; rank < comm->world && operation->kind == ALL_GATHER; rank++) {
-            memcpy(operation->dst + (size_t)rank * operation->count + done, comm->board->pieces[rank], piece);
+            memcpy(operation->dst + (size_t)rank * bytes + done, comm->board->pieces[rank], piece);
         }
         if (operation->kind == BROADCAST) {
             memcpy(operation->dst + done, comm->board->pieces[operation->peer], piece);
@@ -304,6 +305,9 @@ EXPORT int ncclGroupEnd(void)
 
 EXPORT int ncclAllReduce(const void *src, void *dst, size_t count, int dtype, int op, struct comm *comm, void *stream)
 {
+    if (fault("ncclAllReduce") != SUCCESS) {
+        return fault("ncclAllReduce");
+    }
     return submit(
         comm, stream,
         (struct operation){.kind = ALL_REDUCE, .src = src, .dst = dst, .count = count, .dtype = dtype, .op = op});
@@ -385,9 +389,9 @@ static struct board *board_open(const struct id *id)
     return memory != MAP_FAILED ? memory : NULL;
 }
 
-EXPORT int ncclCommInitRankConfig(struct comm **out, int world, struct id id, int rank, const struct config *config)
+static int comm_make(struct comm **out, int world, struct id id, int rank)
 {
-    if (config->magic != 0xcafebeefu || config->blocking != 0 || world > RANKS_MAX) {
+    if (world > RANKS_MAX) {
         return INVALID_ARGUMENT;
     }
     struct comm *comm = calloc(1, sizeof(*comm));
@@ -408,7 +412,76 @@ EXPORT int ncclCommInitRankConfig(struct comm **out, int world, struct id id, in
     (void)pthread_mutex_unlock(&lock);
     (void)atomic_fetch_add(&comm->board->joined, 1);
     *out = comm;
-    return IN_PROGRESS;
+    return SUCCESS;
+}
+
+/* A nonblocking one, as the library wants it. */
+EXPORT int ncclCommInitRankConfig(struct comm **out, int world, struct id id, int rank, const struct config *config)
+{
+    if (config->magic != 0xcafebeefu || config->blocking != 0) {
+        return INVALID_ARGUMENT;
+    }
+    int result = comm_make(out, world, id, rank);
+    return result == SUCCESS ? IN_PROGRESS : result;
+}
+
+/* A blocking one, as the bench wants it. */
+EXPORT int ncclCommInitRank(struct comm **out, int world, struct id id, int rank)
+{
+    const struct timespec pause = {0, 100000};
+    int result = comm_make(out, world, id, rank);
+    while (result == SUCCESS && atomic_load(&(*out)->board->joined) < (uint32_t)world) {
+        (void)nanosleep(&pause, NULL);
+    }
+    return result;
+}
+
+EXPORT int ncclCommDestroy(struct comm *comm)
+{
+    const struct timespec pause = {0, 100000};
+    while (atomic_load(&comm->running) != 0) {
+        (void)nanosleep(&pause, NULL);
+    }
+    return SUCCESS;
+}
+
+/* -- symmetric memory: plain memory here, and windows that must be over it ------------------------------- */
+
+struct window {
+    struct comm *comm;
+    void *memory;
+};
+
+EXPORT int ncclMemAlloc(void **memory, size_t bytes)
+{
+    uint64_t address = 0;
+    int result = simgpu_alloc(&address, bytes);
+    *memory = (void *)(uintptr_t)address;
+    return result == 0 ? SUCCESS : 1;
+}
+
+EXPORT int ncclMemFree(void *memory)
+{
+    return simgpu_free((uint64_t)(uintptr_t)memory) == 0 ? SUCCESS : 1;
+}
+
+EXPORT int ncclCommWindowRegister(struct comm *comm, void *memory, size_t bytes, struct window **out, int flags)
+{
+    struct window *window = calloc(1, sizeof(*window));
+    if (window == NULL || memory == NULL || bytes == 0 || flags != 1) {
+        free(window);
+        return INVALID_ARGUMENT;
+    }
+    *window = (struct window){comm, memory};
+    *out = window;
+    return SUCCESS;
+}
+
+EXPORT int ncclCommWindowDeregister(struct comm *comm, struct window *window)
+{
+    bool ours = window != NULL && window->comm == comm;
+    free(window);
+    return ours ? SUCCESS : INVALID_ARGUMENT;
 }
 
 EXPORT int ncclCommGetAsyncError(struct comm *comm, int *error)

@@ -22,8 +22,15 @@
  * source (bench_measure.c). They take turns size by size, `rounds` times; the median over the rounds is shown, so
  * that a disturbance of the machine meets all of them or is voted out.
  *
+ * On GPUs (--backend cuda) a rank is a process with a device of its own, for every competitor, and the loop is that of
+ * bench_gpu_measure.c. The unit is a run: 10 to 200 calls back to back on buffers of their own, as many as make 64 MiB, called
+ * eagerly or, with --graph, one replay of a graph that holds them all. Runs follow each other without a pause and are timed by
+ * the device's events; a run's time is the slowest rank's, a call's is the run's over its calls, the percentiles are over
+ * runs. NCCL's graphs are captured and replayed like ours. Out of place, all results of the first and of the last run of every
+ * turn are checked. `alone` and `bound` are not measured there.
+ *
  * Checks. Inputs are a function of call, rank and index (bench_values.h). Every element of every call, timed or
- * not, is compared outside the timed part.
+ * not, is compared outside the timed part (on GPUs: of a turn's first and last run).
  *
  * The bound. For N ranks on one machine with inputs and outputs in private memory, a two-shot all-reduce of S
  * bytes must, in each rank, copy the shards of the others to where they can read them (load and store S (N-1)/N),
@@ -47,12 +54,18 @@
 #include "bench_team.h"
 #include "bench_time.h"
 #include "commands.h"
+#include "gpu.h"
 #include "machine.h"
 #include "output.h"
 
 #define SLOTS_MIN 4
 #define SLOTS_MAX 64
-#define SLOTS_BYTES (1u << 20)       /* of inputs and outputs together */
+#define SLOTS_BYTES (1u << 20) /* of inputs and outputs together */
+#define GPU_CALLS_MIN 10       /* of a run */
+#define GPU_CALLS_MAX 200
+#define GPU_RUNS_BYTES (64u << 20)
+#define GPU_RUNS_MIN 5 /* of a turn; less would leave no percentiles */
+#define GPU_RUNS_MAX 100
 #define COPY_SAMPLE_BYTES (2u << 20) /* so that a sample outlasts the ranks' coming out of the barrier */
 #define COPY_BATCHES 5
 #define BATCHES_MAX 20000
@@ -115,8 +128,11 @@ static struct bench_order order_of(const struct bench_options *options, const st
         share = (share + (uint64_t)options->ranks - 1) / (uint64_t)options->ranks;
     }
     order.count = share;
-    uint64_t slots = row->bytes > 0 ? SLOTS_BYTES / (2 * row->bytes) : SLOTS_MAX;
-    order.slots = (uint32_t)(slots < SLOTS_MIN ? SLOTS_MIN : slots > SLOTS_MAX ? SLOTS_MAX : slots);
+    bool gpu = bench_on_gpu(options);
+    uint64_t least = gpu ? GPU_CALLS_MIN : SLOTS_MIN;
+    uint64_t most = gpu ? GPU_CALLS_MAX : SLOTS_MAX;
+    uint64_t slots = row->bytes > 0 ? (gpu ? GPU_RUNS_BYTES : SLOTS_BYTES) / (2 * row->bytes) : most;
+    order.slots = options->calls > 0 ? options->calls : (uint32_t)(slots < least ? least : slots > most ? most : slots);
     return order;
 }
 
@@ -153,13 +169,31 @@ static int calibrate(struct contest *contest, size_t team, struct bench_order or
             break;
         }
     }
-    uint64_t per_batch = alone ? 1 : order.loop == BENCH_LOOP_GRAPH ? order.slots : order.slots - 1;
+    uint64_t per_batch = alone ? 1 : order.loop == BENCH_LOOP_TIGHT ? order.slots - 1 : order.slots;
     if (options->iterations > 0) {
         uint64_t needed = (options->iterations + per_batch - 1) / per_batch;
         *batches = (uint32_t)(needed > BATCHES_MAX ? BATCHES_MAX : needed);
     } else {
         *batches = batches_for(budget, took);
     }
+    return 0;
+}
+
+/* On GPUs preparing and checking a turn take far longer than its runs, so the time goes by what the runs took. */
+static int calibrate_gpu(struct contest *contest, size_t team, struct bench_order order, struct bench_result *result,
+                         uint32_t *batches)
+{
+    const struct bench_options *options = contest->options;
+    order.batches = GPU_RUNS_MIN;
+    if (give(contest, team, &order, result) != 0) {
+        return -1;
+    }
+    struct bench_times times = bench_time_calls(&order, &contest->stamps, options->ranks, contest->scratch);
+    double run_seconds = times.us_p50 * 1e-6 * order.slots;
+    uint64_t runs = options->iterations > 0 ? (options->iterations + order.slots - 1) / order.slots
+                                            : batches_for(options->seconds / options->rounds, run_seconds);
+    uint64_t least = options->iterations > 0 ? 2 : GPU_RUNS_MIN; /* the numbers of a turn's calls: two sets of inputs */
+    *batches = (uint32_t)(runs < least ? least : runs > GPU_RUNS_MAX ? GPU_RUNS_MAX : runs);
     return 0;
 }
 
@@ -176,6 +210,11 @@ static int prepare_turns(struct contest *contest, size_t team, const struct benc
 {
     turns->call = order_of(contest->options, row);
     turns->alone = turns->call;
+    if (bench_on_gpu(contest->options)) {
+        result->graph = contest->options->graph;
+        turns->call.loop = result->graph ? BENCH_LOOP_GRAPH : BENCH_LOOP_SPAN;
+        return calibrate_gpu(contest, team, turns->call, result, &turns->call.batches);
+    }
     result->graph = contest->options->graph && team == 0;
     turns->call.loop = result->graph ? BENCH_LOOP_GRAPH : BENCH_LOOP_TIGHT;
     turns->alone.loop = BENCH_LOOP_ALONE;
@@ -197,6 +236,10 @@ static int take_turn(struct contest *contest, size_t team, struct turns *turns, 
     turns->p99[round] = times.us_p99;
     result->samples += times.samples;
     result->sleeps_per_call = (double)contest->stamps.sleeps / ((double)turns->call.batches * turns->call.slots);
+    turns->alone_p50[round] = 0;
+    if (bench_on_gpu(contest->options)) {
+        return 0;
+    }
     if (give(contest, team, &turns->alone, result) != 0) {
         return -1;
     }
@@ -249,7 +292,8 @@ static int measure_row(struct contest *contest, struct bench_row *row)
     double copy_us[ROUNDS_MAX];
     unsigned rounds = contest->options->rounds;
     size_t teams = contest->report.team_count;
-    double copies = bench_time_copies(row->op, contest->options->ranks);
+    bool gpu = bench_on_gpu(contest->options);
+    double copies = gpu ? 0 : bench_time_copies(row->op, contest->options->ranks);
     for (size_t team = 0; team < teams; team++) {
         if (!contest->lost[team] && prepare_turns(contest, team, row, &turns[team], &row->results[team]) != 0) {
             lose(contest, team);
@@ -325,17 +369,33 @@ static int measure_all(struct contest *contest)
 
 /* -- before and after ------------------------------------------------------------------------ */
 
-static int check_backend(const char *name)
+/* The driver must not be loaded here: it would not survive the fork of the ranks. */
+static int check_gpu(const struct bench_options *options)
+{
+    struct gpu_probe probe;
+    if (!gpu_probe(options->backend, &probe)) {
+        fprintf(stderr, "tutti bench: backend %s cannot be used here: %s\n", options->backend, gpu_error());
+        return -1;
+    }
+    if (options->ranks > probe.devices) {
+        fprintf(stderr, "tutti bench: --ranks: %d ranks want a device each, and there %s %d\n", options->ranks,
+                probe.devices == 1 ? "is" : "are", probe.devices);
+        return -1;
+    }
+    return 0;
+}
+
+static int check_backend(const struct bench_options *options)
 {
     tutti_backend_t backend = {.struct_bytes = sizeof(backend)};
+    const char *name = options->backend;
     char known[128] = "";
+    if (strcmp(name, "cuda") == 0 || strcmp(name, "hip") == 0) {
+        return check_gpu(options);
+    }
     for (size_t i = 0; tutti_backend(i, &backend) == TUTTI_OK; i++) {
-        if (strcmp(backend.name, name) == 0 && !backend.usable) {
-            fprintf(stderr, "tutti bench: backend %s cannot be used here: %s\n", name, backend.description);
-            return -1;
-        }
         if (strcmp(backend.name, name) == 0) {
-            return 0;
+            return 0; /* the host's, which always can be */
         }
         size_t used = strlen(known);
         (void)snprintf(known + used, sizeof(known) - used, "%s%s", used > 0 ? ", " : "", backend.name);
@@ -347,6 +407,9 @@ static int check_backend(const char *name)
 /* All competitors hold their buffers at the same time. */
 static int check_memory(const struct bench_options *options)
 {
+    if (bench_on_gpu(options)) {
+        return 0; /* the device says so itself */
+    }
     double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     for (size_t i = 0; i < options->size_count; i++) {
         struct bench_row row = {.op = TUTTI_ALL_REDUCE, .dtype = options->dtypes[0], .bytes = options->sizes[i]};
@@ -375,18 +438,37 @@ static int check_outputs(const struct bench_options *options)
     return 0;
 }
 
+static int start_team(struct bench_team *team, size_t index, const struct bench_options *options)
+{
+    if (index == 0) {
+        return bench_team_start(team, "tutti", options,
+                                bench_on_gpu(options) ? bench_gpu_ranks_serve : bench_ranks_serve);
+    }
+    enum bench_peer peer = options->peers[index - 1];
+    if (peer == BENCH_PEER_NCCL) {
+        return bench_team_start(team, bench_peer_name(peer), options, bench_nccl_serve);
+    }
+    if (peer == BENCH_PEER_NCCL_SYMMETRIC) {
+        return bench_team_start(team, bench_peer_name(peer), options, bench_nccl_symmetric_serve);
+    }
+    return bench_team_start_peer(team, peer, options->ranks);
+}
+
+/* An MPI that is missing is a package to install, and nothing is measured without it. NCCL may be missing or too old on
+ * a machine where nobody can install it: then its column says so, and the exit code. */
 static int start_teams(struct contest *contest)
 {
     const struct bench_options *options = contest->options;
     struct bench_report *report = &contest->report;
     for (size_t team = 0; team <= options->peer_count; team++) {
-        int failed = team == 0 ? bench_team_start_ours(&contest->teams[team], options)
-                               : bench_team_start_peer(&contest->teams[team], options->peers[team - 1], options->ranks);
-        if (failed != 0) {
+        int failed = start_team(&contest->teams[team], team, options);
+        report->teams[report->team_count++] = &contest->teams[team];
+        if (failed != 0 && team > 0 && bench_on_gpu(options)) {
+            lose(contest, team);
+        } else if (failed != 0) {
             fprintf(stderr, "tutti bench: %s\n", contest->teams[team].sentence);
             return -1;
         }
-        report->teams[report->team_count++] = &contest->teams[team];
     }
     return 0;
 }
@@ -468,7 +550,7 @@ int bench_main(int argc, char **argv)
     if (parsed != 0) {
         return parsed < 0 ? EXIT_CODE_USAGE : output_finish("tutti bench") == 0 ? EXIT_CODE_OK : EXIT_CODE_FAILED;
     }
-    if (check_backend(options.backend) != 0 || check_memory(&options) != 0 || check_outputs(&options) != 0) {
+    if (check_backend(&options) != 0 || check_memory(&options) != 0 || check_outputs(&options) != 0) {
         return EXIT_CODE_FAILED;
     }
     contest.options = &options;

@@ -11,6 +11,7 @@
  *                       but starts no interval.
  *   GRAPH  2            before and after one replay of a graph with one call per slot, behind a barrier
  *   ALONE  2            before and after one call, behind a barrier (only one slot is used in a batch)
+ *   SPAN   2            only on GPUs, bench_gpu_measure.h
  *   COPY   2            before and after copy_passes * slots copies of `count` elements, behind a barrier
  * The clock is CLOCK_MONOTONIC, which is one for all processes of a machine: stamps of ranks compare.
  */

@@ -11,7 +11,7 @@
 static const char *const op_names[TUTTI_COLLECTIVE_COUNT] = {"all_reduce", "reduce_scatter", "all_gather",
                                                              "broadcast",  "all_to_all",     "barrier"};
 static const char *const dtype_names[BENCH_DTYPES] = {"f32", "f16", "bf16"};
-static const char *const peer_names[BENCH_PEERS] = {"openmpi", "mpich"};
+static const char *const peer_names[BENCH_PEERS] = {"openmpi", "mpich", "nccl", "nccl-symmetric"};
 
 const char *bench_op_name(tutti_collective op)
 {
@@ -31,24 +31,29 @@ const char *bench_peer_name(enum bench_peer peer)
 static const char help_text[] =
     "usage: tutti bench [OPTION]...\n"
     "Times collectives, checks every result, and puts other libraries beside ours.\n\n"
-    "  --backend NAME     host (default)\n"
+    "  --backend NAME     host (default), or cuda, hip: one process and one device for each rank\n"
     "  --op LIST          all_reduce (default), reduce_scatter, all_gather, broadcast, all_to_all, barrier; or all\n"
     "  --dtype LIST       f32 (default), f16, bf16; or all\n"
     "  --ranks N          1 to 64 (2)\n"
     "  --sizes LIST       bytes of the largest buffer of a rank: 4K, or a range 1K:16M by powers of two (default),\n"
     "                     or 1K:16M:x4, or several with commas\n"
-    "  --graph            replay captured graphs instead of calling eagerly; peers have none and call eagerly\n"
+    "  --graph            replay captured graphs instead of calling eagerly; MPI has none and calls eagerly\n"
     "  --threads          our ranks are threads of one process instead of processes\n"
-    "  --peers LIST       openmpi, mpich: their own processes, alternating with ours in this run\n"
+    "  --peers LIST       openmpi, mpich; with --backend cuda nccl, nccl-symmetric (found at run time, see the "
+    "setting\n"
+    "                     TUTTI_NCCL_LIBRARY): their own processes, alternating with ours in this run\n"
     "  --seconds S        time for each size and competitor (0.6)\n"
     "  --iterations N     instead: at least N timed calls in each round\n"
+    "  --calls N          on GPUs: calls of one run or graph (200, fewer of large messages, at least 10)\n"
     "  --rounds N         how often all competitors take turns; medians over the rounds are shown (3)\n"
     "  --json FILE        all results, '-' for standard output instead of the table\n"
     "  --csv FILE         the same as comma-separated values\n"
     "  --help             this text\n\n"
     "A call's time is from the completion of the call before it on the slowest rank to its own completion on the\n"
     "slowest rank, in a loop of calls back to back (us p50, p99). 'alone' is one call behind a barrier, from the\n"
-    "last rank's start to the last rank's end. 'bound' is what plain memcpy needs for the bytes that must move.\n";
+    "last rank's start to the last rank's end. 'bound' is what plain memcpy needs for the bytes that must move.\n"
+    "On GPUs a run of 10 to 200 calls, eager or one replay, is timed by events of the device, the slowest rank's, and\n"
+    "divided by its calls; the percentiles are over runs.\n";
 
 __attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
 {
@@ -128,11 +133,7 @@ static int parse_peers(struct bench_options *options, const char *list)
     int picked[BENCH_PEERS];
     char unknown[64];
     if (parse_names(list, peer_names, BENCH_PEERS, picked, &options->peer_count, unknown) != 0) {
-        if (strcmp(unknown, "nccl") == 0 || strcmp(unknown, "nccl-symmetric") == 0) {
-            return refuse("--peers: %s runs on NVIDIA GPUs and needs the cuda backend, which this build does not have",
-                          unknown);
-        }
-        return refuse("--peers: unknown peer '%s'; choose from openmpi, mpich", unknown);
+        return refuse("--peers: unknown peer '%s'; choose from openmpi, mpich, nccl, nccl-symmetric", unknown);
     }
     for (size_t i = 0; i < options->peer_count; i++) {
         options->peers[i] = (enum bench_peer)picked[i];
@@ -174,9 +175,40 @@ static int parse_sizes(struct bench_options *options, const char *text)
     return 0;
 }
 
+bool bench_on_gpu(const struct bench_options *options)
+{
+    return strcmp(options->backend, "host") != 0;
+}
+
+/* Peers that measure something else than the backend does. */
+static int check_peers(const struct bench_options *options)
+{
+    for (size_t i = 0; i < options->peer_count; i++) {
+        bool nccl = options->peers[i] == BENCH_PEER_NCCL || options->peers[i] == BENCH_PEER_NCCL_SYMMETRIC;
+        const char *name = peer_names[options->peers[i]];
+        if (nccl && strcmp(options->backend, "cuda") != 0) {
+            return refuse("--peers: %s runs on NVIDIA GPUs: it needs --backend cuda, not %s", name, options->backend);
+        }
+        if (!nccl && bench_on_gpu(options)) {
+            return refuse("--peers: %s is measured in the host's memory: it needs --backend host, not %s", name,
+                          options->backend);
+        }
+    }
+    return 0;
+}
+
 /* What only all options together tell. */
 static int check_together(const struct bench_options *options)
 {
+    if (check_peers(options) != 0) {
+        return -1;
+    }
+    if (options->calls > 0 && !bench_on_gpu(options)) {
+        return refuse("--calls: on the host there are no runs; it needs --backend cuda or hip");
+    }
+    if (options->threads && bench_on_gpu(options)) {
+        return refuse("--threads: on GPUs each rank is a process of its own");
+    }
     if (options->json != NULL && options->csv != NULL && strcmp(options->json, options->csv) == 0) {
         return refuse("--json and --csv name the same file, %s", options->json);
     }
@@ -203,6 +235,7 @@ enum option_key {
     KEY_PEERS,
     KEY_SECONDS,
     KEY_ITERATIONS,
+    KEY_CALLS,
     KEY_ROUNDS,
     KEY_JSON,
     KEY_CSV
@@ -219,6 +252,7 @@ static const struct option long_options[] = {
     {"peers", required_argument, NULL, KEY_PEERS},
     {"seconds", required_argument, NULL, KEY_SECONDS},
     {"iterations", required_argument, NULL, KEY_ITERATIONS},
+    {"calls", required_argument, NULL, KEY_CALLS},
     {"rounds", required_argument, NULL, KEY_ROUNDS},
     {"json", required_argument, NULL, KEY_JSON},
     {"csv", required_argument, NULL, KEY_CSV},
@@ -257,6 +291,12 @@ static int apply(struct bench_options *options, int key)
         return parse_seconds(options, optarg);
     case KEY_ITERATIONS:
         return parse_whole("--iterations", optarg, 1, 1000000, &options->iterations);
+    case KEY_CALLS:
+        if (parse_whole("--calls", optarg, 1, 10000, &number) != 0) {
+            return -1;
+        }
+        options->calls = (uint32_t)number;
+        return 0;
     case KEY_ROUNDS:
         if (parse_whole("--rounds", optarg, 1, 99, &number) != 0) {
             return -1;

@@ -12,7 +12,7 @@
 #define BENCH_SIZES_MAX 256
 #define BENCH_DTYPES 3
 
-enum bench_peer { BENCH_PEER_OPENMPI, BENCH_PEER_MPICH, BENCH_PEERS };
+enum bench_peer { BENCH_PEER_OPENMPI, BENCH_PEER_MPICH, BENCH_PEER_NCCL, BENCH_PEER_NCCL_SYMMETRIC, BENCH_PEERS };
 
 struct bench_options {
     const char *backend;
@@ -27,6 +27,7 @@ struct bench_options {
     bool threads;
     enum bench_peer peers[BENCH_PEERS];
     size_t peer_count;
+    uint32_t calls;      /* of a run on GPUs; 0: by size */
     uint64_t iterations; /* timed calls per round; 0: by time */
     double seconds;      /* per size and competitor, all rounds together */
     unsigned rounds;
@@ -35,6 +36,9 @@ struct bench_options {
 
 /* 0; 1 after --help was printed; -1 after one line on stderr. Strings point into argv. */
 int bench_options_parse(struct bench_options *options, int argc, char **argv);
+
+/* The backend is one for GPUs. */
+bool bench_on_gpu(const struct bench_options *options);
 
 const char *bench_op_name(tutti_collective op);
 const char *bench_dtype_name(tutti_dtype dtype);

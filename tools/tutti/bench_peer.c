@@ -33,9 +33,9 @@ static const struct peer {
     const char *launcher; /* Debian's names, by which both can be installed at once */
     const char *program;
     const char *packages;
-} peers[BENCH_PEERS] = {
-    {"mpirun.openmpi", "tutti-peer-openmpi", "openmpi-bin libopenmpi-dev"},
-    {"mpirun.mpich", "tutti-peer-mpich", "mpich libmpich-dev"},
+} peers[] = {
+    [BENCH_PEER_OPENMPI] = {"mpirun.openmpi", "tutti-peer-openmpi", "openmpi-bin libopenmpi-dev"},
+    [BENCH_PEER_MPICH] = {"mpirun.mpich", "tutti-peer-mpich", "mpich libmpich-dev"},
 };
 
 /* The peer program lies beside the tool. */

@@ -132,17 +132,17 @@ static int open_library(struct ours *ours, const char *backend, const char *rend
     return 0;
 }
 
-int bench_ranks_serve(int fd, const char *backend, const char *rendezvous, int rank, int ranks)
+int bench_ranks_serve(const struct bench_seat *seat)
 {
     struct ours ours = {0};
-    struct bench_hello hello = {.magic = BENCH_MAGIC, .rank = rank, .ranks = ranks};
-    int failed = open_library(&ours, backend, rendezvous, &hello);
+    struct bench_hello hello = {.magic = BENCH_MAGIC, .rank = seat->rank, .ranks = seat->ranks};
+    int failed = open_library(&ours, seat->backend, seat->rendezvous, &hello);
     if (failed != 0) {
         hello.failed = 1;
         (void)snprintf(hello.text, sizeof(hello.text), "%s", ours.text);
-        (void)bench_wire_send(fd, &hello, sizeof(hello));
+        (void)bench_wire_send(seat->fd, &hello, sizeof(hello));
     } else {
-        failed = bench_measure_serve(fd, &hello, &ours_library, &ours);
+        failed = bench_measure_serve(seat->fd, &hello, &ours_library, &ours);
     }
     tutti_host_stream_destroy(ours.stream);
     tutti_comm_destroy(ours.comm);

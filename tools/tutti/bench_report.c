@@ -28,7 +28,15 @@ void bench_report_print_head(const struct bench_report *report)
     machine_processor(processor, sizeof(processor));
     printf("# %s, %s; %s, %d cores\n", report->teams[0]->version, report->teams[0]->device, processor, machine_cores());
     for (size_t i = 1; i < report->team_count; i++) {
-        printf("# %s: %s\n", report->teams[i]->name, report->teams[i]->version);
+        bool lost = report->sentences[i][0] != '\0';
+        printf("# %s: %s\n", report->teams[i]->name, lost ? report->sentences[i] : report->teams[i]->version);
+    }
+    if (bench_on_gpu(options)) {
+        printf("# %d ranks, processes with a device each, %s; competitors take turns, %u rounds, medians over rounds\n",
+               options->ranks, options->graph ? "replayed from graphs" : "called eagerly", options->rounds);
+        printf("# us: a run of 10 to 200 calls by the device's events, the slowest rank's, over its calls\n");
+        printf("# x: the peer's us p50 over ours, above 1 is slower than ours; wrong: elements, ours and the peers'\n");
+        return;
     }
     printf("# %d ranks, ours %s, %s; nothing is pinned; competitors take turns, %u rounds, medians over rounds\n",
            options->ranks, options->threads ? "threads of one process" : "processes",
@@ -68,8 +76,13 @@ void bench_report_print_row(const struct bench_report *report, const struct benc
 {
     const struct bench_result *ours = &row->results[0];
     double rate = bandwidth(row, ours) / 1e9;
-    printf("%10" PRIu64 " %10.2f %10.2f %8.3f %8.3f %10.2f", row->bytes, ours->us_p50, ours->us_p99, rate,
-           rate * bench_time_bus_factor(row->op, report->options->ranks), ours->us_alone_p50);
+    printf("%10" PRIu64 " %10.2f %10.2f %8.3f %8.3f", row->bytes, ours->us_p50, ours->us_p99, rate,
+           rate * bench_time_bus_factor(row->op, report->options->ranks));
+    if (ours->us_alone_p50 > 0) {
+        printf(" %10.2f", ours->us_alone_p50);
+    } else {
+        printf(" %10s", "-");
+    }
     if (row->bound_us > 0) {
         printf(" %10.2f %7.2f", row->bound_us, ours->us_p50 / row->bound_us);
     } else {
@@ -102,7 +115,9 @@ static cJSON *result_json(const struct bench_report *report, const struct bench_
     cJSON_AddNumberToObject(json, "wrong", (double)result->wrong);
     cJSON_AddNumberToObject(json, "checked", (double)result->checked);
     cJSON_AddNumberToObject(json, "samples", (double)result->samples);
-    cJSON_AddNumberToObject(json, "us_alone_p50", result->us_alone_p50);
+    if (result->us_alone_p50 > 0) {
+        cJSON_AddNumberToObject(json, "us_alone_p50", result->us_alone_p50);
+    }
     cJSON_AddNumberToObject(json, "payload_bytes", (double)row->payload_bytes);
     cJSON_AddNumberToObject(json, "bytes_per_second", rate);
     cJSON_AddNumberToObject(json, "bus_bytes_per_second",
@@ -199,10 +214,13 @@ char *bench_report_csv(const struct bench_report *report)
             if (!result->measured) {
                 continue;
             }
-            fprintf(stream, "%s,%s,%" PRIu64 ",%d,%s,%d,%.4f,%.4f,%" PRIu64 ",%" PRIu64 ",%zu,%.4f,%.0f,",
-                    bench_op_name(row->op), dtype_text(row), row->bytes, report->options->ranks,
-                    report->teams[team]->name, result->graph, result->us_p50, result->us_p99, result->wrong,
-                    result->checked, result->samples, result->us_alone_p50, bandwidth(row, result));
+            fprintf(stream, "%s,%s,%" PRIu64 ",%d,%s,%d,%.4f,%.4f,%" PRIu64 ",%" PRIu64 ",%zu,", bench_op_name(row->op),
+                    dtype_text(row), row->bytes, report->options->ranks, report->teams[team]->name, result->graph,
+                    result->us_p50, result->us_p99, result->wrong, result->checked, result->samples);
+            if (result->us_alone_p50 > 0) {
+                fprintf(stream, "%.4f", result->us_alone_p50);
+            }
+            fprintf(stream, ",%.0f,", bandwidth(row, result));
             if (row->bound_us > 0) {
                 fprintf(stream, "%.4f", row->bound_us);
             }

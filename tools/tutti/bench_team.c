@@ -8,15 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "bench_ranks.h"
 #include "bench_team_state.h"
 
+#define FDS_MAX 1024 /* more than all teams together have open */
 #define START_MS 60000
 #define REPLY_MS 300000
 #define LEAVE_MS 5000
@@ -37,34 +38,44 @@ void bench_team_clear(struct bench_team *team, const char *name, int ranks)
 
 struct rank_start {
     pthread_t thread;
-    int fd, rank, ranks;
-    const char *backend, *rendezvous;
+    bench_serve *serve;
+    struct bench_seat seat;
 };
 
 static void *rank_main(void *argument)
 {
     struct rank_start *start = argument;
-    int failed = bench_ranks_serve(start->fd, start->backend, start->rendezvous, start->rank, start->ranks);
-    (void)shutdown(start->fd, SHUT_RDWR); /* what close would tell if the rank were a process */
+    int failed = start->serve(&start->seat);
+    (void)shutdown(start->seat.fd, SHUT_RDWR); /* what close would tell if the rank were a process */
     return failed != 0 ? argument : NULL;
 }
 
+/* In the child: all that it has of the bench's and of other ranks', or they would not see the bench hang up. */
+static void others_close(const int *rank_fds, int first, int end)
+{
+    for (int fd = STDERR_FILENO + 1; fd < FDS_MAX; fd++) {
+        bool own = false;
+        for (int rank = first; rank < end; rank++) {
+            own = own || rank_fds[rank] == fd;
+        }
+        if (!own) {
+            (void)close(fd);
+        }
+    }
+}
+
 /* The child's side: serves the ranks first..end-1 and leaves. */
-static _Noreturn void child_main(struct bench_team *team, const int *rank_fds, const char *backend,
-                                 const char *rendezvous, int first, int end)
+static _Noreturn void child_main(const int *rank_fds, bench_serve *serve, const struct bench_seat *seat, int first,
+                                 int end)
 {
     struct rank_start starts[TUTTI_WORLD_MAX];
     int failed = 0;
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (int rank = 0; rank < team->ranks; rank++) {
-        (void)close(team->fds[rank]); /* or the other ranks would not see the bench hang up */
-        if (rank < first || rank >= end) {
-            (void)close(rank_fds[rank]);
-        }
-    }
+    others_close(rank_fds, first, end);
     for (int rank = first; rank < end; rank++) {
-        starts[rank] = (struct rank_start){
-            .fd = rank_fds[rank], .rank = rank, .ranks = team->ranks, .backend = backend, .rendezvous = rendezvous};
+        starts[rank] = (struct rank_start){.serve = serve, .seat = *seat};
+        starts[rank].seat.fd = rank_fds[rank];
+        starts[rank].seat.rank = rank;
     }
     for (int rank = first + 1; rank < end; rank++) {
         if (pthread_create(&starts[rank].thread, NULL, rank_main, &starts[rank]) != 0) {
@@ -80,15 +91,14 @@ static _Noreturn void child_main(struct bench_team *team, const int *rank_fds, c
     _exit(failed);
 }
 
-static int fork_ranks(struct bench_team *team, const int *rank_fds, const struct bench_options *options,
-                      const char *rendezvous)
+static int fork_ranks(struct bench_team *team, const int *rank_fds, bench_serve *serve, const struct bench_seat *seat,
+                      int step)
 {
     (void)fflush(NULL);
-    int step = options->threads ? team->ranks : 1;
     for (int first = 0; first < team->ranks; first += step) {
         pid_t pid = fork();
         if (pid == 0) {
-            child_main(team, rank_fds, options->backend, rendezvous, first, first + step);
+            child_main(rank_fds, serve, seat, first, first + step);
         }
         if (pid < 0) {
             (void)snprintf(team->sentence, sizeof(team->sentence), "rank %d could not be started: %s", first,
@@ -114,33 +124,42 @@ static int connect_ours(struct bench_team *team, int *rank_fds)
     return 0;
 }
 
-int bench_team_start_ours(struct bench_team *team, const struct bench_options *options)
+static void rank_fds_close(int *rank_fds)
+{
+    for (int rank = 0; rank < TUTTI_WORLD_MAX; rank++) {
+        if (rank_fds[rank] >= 0) {
+            (void)close(rank_fds[rank]);
+        }
+    }
+}
+
+int bench_team_start(struct bench_team *team, const char *name, const struct bench_options *options, bench_serve *serve)
 {
     int rank_fds[TUTTI_WORLD_MAX];
     char directory[] = "/tmp/tutti-bench-XXXXXX";
     char rendezvous[64];
-    bench_team_clear(team, "tutti", options->ranks);
+    bench_team_clear(team, name, options->ranks);
     for (int rank = 0; rank < TUTTI_WORLD_MAX; rank++) {
         rank_fds[rank] = -1;
     }
-    if (mkdtemp(directory) == NULL) { /* only its name is used: unique, and ours */
+    void *meeting = mmap(NULL, BENCH_MEETING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (meeting == MAP_FAILED || mkdtemp(directory) == NULL) { /* only its name is used: unique, and ours */
         (void)snprintf(team->sentence, sizeof(team->sentence), "no meeting point %s: %s", directory, strerror(errno));
         return -1;
     }
     (void)snprintf(rendezvous, sizeof(rendezvous), "unix:%s", directory);
     int failed = connect_ours(team, rank_fds);
     if (failed == 0) {
-        failed = fork_ranks(team, rank_fds, options, rendezvous);
+        const struct bench_seat seat = {
+            .ranks = options->ranks, .backend = options->backend, .rendezvous = rendezvous, .meeting = meeting};
+        failed = fork_ranks(team, rank_fds, serve, &seat, options->threads ? options->ranks : 1);
     }
-    for (int rank = 0; rank < team->ranks; rank++) {
-        if (rank_fds[rank] >= 0) {
-            (void)close(rank_fds[rank]);
-        }
-    }
+    rank_fds_close(rank_fds);
     if (failed == 0) {
         failed = bench_team_greet(team);
     }
     (void)rmdir(directory);
+    (void)munmap(meeting, BENCH_MEETING_BYTES);
     if (failed != 0) {
         bench_team_stop(team);
     }

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "bench_options.h"
+#include "bench_ranks.h"
 #include "bench_wire.h"
 
 struct bench_team {
@@ -33,8 +34,10 @@ struct bench_stamps {
     uint64_t capacity;
 };
 
-/* Starts our ranks as processes, or as threads of one process. 0, or -1 with team->sentence and nothing left behind. */
-int bench_team_start_ours(struct bench_team *team, const struct bench_options *options);
+/* Starts ranks that are in this command, as processes or as threads of one process. name: static. 0, or -1 with team->sentence and
+ * nothing left behind. */
+int bench_team_start(struct bench_team *team, const char *name, const struct bench_options *options,
+                     bench_serve *serve);
 
 /* Starts a peer library's ranks through its mpirun. 0, or -1 with team->sentence, which says what to install. */
 int bench_team_start_peer(struct bench_team *team, enum bench_peer peer, int ranks);

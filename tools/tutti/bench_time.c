@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench_time.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 static int compare(const void *left, const void *right)
@@ -39,7 +40,8 @@ struct bench_times bench_time_calls(const struct bench_order *order, const struc
 {
     struct bench_times times = {0};
     uint64_t per_batch = order->loop == BENCH_LOOP_TIGHT ? order->slots : 2;
-    double calls = order->loop == BENCH_LOOP_GRAPH ? order->slots : 1; /* between two stamps */
+    bool whole = order->loop == BENCH_LOOP_GRAPH || order->loop == BENCH_LOOP_SPAN;
+    double calls = whole ? order->slots : 1; /* between two stamps */
     for (uint64_t batch = 0; batch < order->batches; batch++) {
         uint64_t before = last_stamp(stamps, ranks, batch * per_batch);
         for (uint64_t i = 1; i < per_batch; i++) {

@@ -20,7 +20,8 @@ enum bench_loop {
     BENCH_LOOP_TIGHT = 0, /* calls back to back */
     BENCH_LOOP_GRAPH = 1, /* the same calls, captured once and replayed */
     BENCH_LOOP_ALONE = 2, /* one call at a time, after a barrier */
-    BENCH_LOOP_COPY = 3   /* no collective: memcpy by every rank at once, for the bound */
+    BENCH_LOOP_COPY = 3,  /* no collective: memcpy by every rank at once, for the bound */
+    BENCH_LOOP_SPAN = 4   /* GPUs: calls back to back, timed as one */
 };
 
 struct bench_hello {

@@ -9,3 +9,15 @@ int simgpu_enqueue(void *stream, int (*body)(void *argument), void *argument)
     return simgpu::queue_submit(
         *queue, held, [body, argument](struct simgpu::queue &) { return body(argument); }, true);
 }
+
+int simgpu_alloc(uint64_t *address, size_t bytes)
+{
+    ENTER();
+    return simgpu::allocation_make(address, bytes, simgpu::memory_class::plain);
+}
+
+int simgpu_free(uint64_t address)
+{
+    ENTER();
+    return simgpu::allocation_free(address, simgpu::memory_class::plain);
+}
