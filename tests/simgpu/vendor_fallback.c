@@ -123,6 +123,19 @@ static void says(const char *text, const char *what)
     CHECK(what == NULL || strstr(text, what) != NULL, "\"%s\" does not say \"%s\"", text, what);
 }
 
+/* Pointers are what they are, but nothing can be shared. */
+static void memory_check(tutti_comm *comm)
+{
+    void *symmetric = NULL;
+    unsigned char *plain = gpu_alloc(4096);
+    tutti_memory_class_t class = {.struct_bytes = sizeof(class)};
+    CHECK_OK(tutti_memory_class(comm, plain + 16, &class));
+    CHECK(class.offset == 16 && class.shareable == 0, "%s", class.reason);
+    CHECK_STATUS(TUTTI_ERR_UNSUPPORTED, tutti_alloc(comm, 4096, &symmetric));
+    says(tutti_last_error(), "the vendor's collectives");
+    gpu_free(plain);
+}
+
 /* Also a subgroup has the vendor's collectives. */
 static void subgroup_check(tutti_comm *comm, int rank, int world)
 {
@@ -164,6 +177,7 @@ static void create_and_look(int rank, int world, const char *rendezvous, void *u
         says(info.backend_reason, scene->also);
         says(plan.reason, scene->sentence);
         says(plan.reason, "NCCL 2.");
+        memory_check(comm);
         subgroup_check(comm, rank, world);
     }
     for (uint64_t call = 1; call < 6; call++) {
