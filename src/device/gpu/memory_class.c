@@ -13,20 +13,20 @@ enum answer {
     MANAGED,
     START,
     BYTES,
-    QUICK_COUNT,
-    IPC = QUICK_COUNT,
-    HANDLES,
-    POOL,
+    IPC,
     BUFFER,
+    QUICK_COUNT,
+    HANDLES = QUICK_COUNT,
+    POOL,
     ANSWER_COUNT
 };
 
 static const int questions[ANSWER_COUNT] = {
-    [TYPE] = DRIVER_POINTER_MEMORY_TYPE,     [ORDINAL] = DRIVER_POINTER_DEVICE_ORDINAL,
-    [MANAGED] = DRIVER_POINTER_IS_MANAGED,   [START] = DRIVER_POINTER_RANGE_START,
-    [BYTES] = DRIVER_POINTER_RANGE_BYTES,    [IPC] = DRIVER_POINTER_IPC_CAPABLE,
-    [HANDLES] = DRIVER_POINTER_HANDLE_TYPES, [POOL] = DRIVER_POINTER_POOL,
-    [BUFFER] = DRIVER_POINTER_BUFFER_ID,
+    [TYPE] = DRIVER_POINTER_MEMORY_TYPE,   [ORDINAL] = DRIVER_POINTER_DEVICE_ORDINAL,
+    [MANAGED] = DRIVER_POINTER_IS_MANAGED, [START] = DRIVER_POINTER_RANGE_START,
+    [BYTES] = DRIVER_POINTER_RANGE_BYTES,  [IPC] = DRIVER_POINTER_IPC_CAPABLE,
+    [BUFFER] = DRIVER_POINTER_BUFFER_ID,   [HANDLES] = DRIVER_POINTER_HANDLE_TYPES,
+    [POOL] = DRIVER_POINTER_POOL,
 };
 
 static tutti_status ask(const struct device *device, uint64_t address, unsigned count, uint64_t answers[ANSWER_COUNT])
@@ -78,6 +78,55 @@ static enum memory_class classify(const struct device *device, const uint64_t an
     return (answers[HANDLES] & DRIVER_HANDLE_FD) != 0 ? MEMORY_FD : MEMORY_VMM;
 }
 
+/* -- the extent of VMM memory: the driver's range is the reservation, in which many allocations may be mapped ------ */
+
+static bool in_buffer(const struct device *device, uint64_t address, uint64_t buffer)
+{
+    uint64_t answers[ANSWER_COUNT];
+    return ask(device, address, QUICK_COUNT, answers) == TUTTI_OK && answers[BUFFER] == buffer;
+}
+
+/* How many steps of `granule` (at most `most`), forward or back, stay in the buffer. Each mapping has one number, and lies in one
+ * piece: so by doubling, then halving. */
+static uint64_t reach(const struct device *device, uint64_t from, uint64_t granule, bool forward, uint64_t most,
+                      uint64_t buffer)
+{
+    uint64_t inside = 0;
+    uint64_t outside = 1;
+    while (outside <= most &&
+           in_buffer(device, forward ? from + outside * granule : from - outside * granule, buffer)) {
+        inside = outside;
+        outside *= 2;
+    }
+    outside = outside <= most ? outside : most + 1;
+    while (outside - inside > 1) {
+        uint64_t middle = inside + (outside - inside) / 2;
+        bool same = in_buffer(device, forward ? from + middle * granule : from - middle * granule, buffer);
+        inside = same ? middle : inside;
+        outside = same ? outside : middle;
+    }
+    return inside;
+}
+
+static void narrow(const struct device *device, uint64_t address, struct memory_facts *facts)
+{
+    struct driver_memory_properties properties = {.type = 1, .location = {1, (int)device->handle}};
+    size_t granule = 0;
+    if (facts->identity == 0 || device->driver->memory_granularity == NULL ||
+        device->driver->memory_granularity(&granule, &properties, 0) != 0 || granule == 0) {
+        return;
+    }
+    uint64_t before = (address - facts->start) / granule;
+    uint64_t from = facts->start + before * granule;
+    uint64_t after = (facts->start + facts->bytes - from - 1) / granule;
+    uint64_t back = reach(device, from, granule, false, before, facts->identity);
+    uint64_t on = reach(device, from, granule, true, after, facts->identity);
+    facts->start = from - back * granule;
+    facts->bytes = (back + 1 + on) * granule;
+}
+
+/* -- one pointer --------------------------------------------------------------------------------------------------- */
+
 tutti_status memory_look(const struct device *device, uint64_t address, struct memory_facts *facts)
 {
     uint64_t answers[ANSWER_COUNT];
@@ -98,6 +147,9 @@ tutti_status memory_look(const struct device *device, uint64_t address, struct m
         .bytes = class == MEMORY_UNKNOWN ? 0 : answers[BYTES],
         .identity = class == MEMORY_UNKNOWN ? 0 : answers[BUFFER],
     };
+    if (class == MEMORY_VMM || class == MEMORY_FD) {
+        narrow(device, address, facts);
+    }
     return TUTTI_OK;
 }
 
@@ -158,6 +210,16 @@ static tutti_status check_part(void *user, uint64_t address, const struct span_p
                : refuse_far(checking->device, checking->call, checking->argument, address, part->facts.ordinal);
 }
 
+/* Whether one allocation holds the whole range. Only of plain allocations the driver's range says so at once; of others the last
+ * byte must have the number that the first has. */
+static bool holds_all(const struct device *device, uint64_t address, size_t bytes, const uint64_t answers[ANSWER_COUNT])
+{
+    if (answers[BYTES] == 0 || bytes > answers[START] + answers[BYTES] - address) {
+        return answers[BYTES] == 0; /* memory of the process, whose extent nobody knows */
+    }
+    return (answers[IPC] & 1) != 0 || answers[BUFFER] == 0 || in_buffer(device, address + bytes - 1, answers[BUFFER]);
+}
+
 tutti_status memory_check(const struct device *device, const char *call, const char *argument, const void *pointer,
                           size_t bytes)
 {
@@ -167,14 +229,10 @@ tutti_status memory_check(const struct device *device, const char *call, const c
     if (status == TUTTI_OK) {
         status = check_place(device, call, argument, pointer, answers);
     }
-    if (status != TUTTI_OK || answers[BYTES] == 0) {
+    if (status != TUTTI_OK || bytes == 0 || holds_all(device, address, bytes, answers)) {
         return status;
-    }
-    uint64_t whole = answers[START] + answers[BYTES] - address;
-    if (bytes <= whole) {
-        return TUTTI_OK;
     }
     /* Longer than its allocation: others may follow without a gap, as in expandable segments. */
     struct checking checking = {device, call, argument, pointer, bytes};
-    return span_walk(look_on, (void *)(uintptr_t)device, address + whole, bytes - whole, check_part, &checking);
+    return span_walk(look_on, (void *)(uintptr_t)device, address, bytes, check_part, &checking);
 }

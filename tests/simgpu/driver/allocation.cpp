@@ -147,6 +147,13 @@ struct memory_answer allocation_ask(uint64_t address)
     answer.ordinal = found->ordinal;
     answer.start = start;
     answer.bytes = found->bytes;
+    /* Of VMM memory the driver names the reservation, not what is mapped there (H100, driver 580). */
+    auto reservation = memories.reservations.upper_bound(address);
+    if (found->kind == memory_class::vmm && reservation != memories.reservations.begin()) {
+        --reservation;
+        answer.start = reservation->first;
+        answer.bytes = reservation->second;
+    }
     answer.handle_types = found->kind == memory_class::vmm ? found->physical->handle_types : 0;
     answer.pooled = found->kind == memory_class::pool;
     answer.number = found->number;
