@@ -57,7 +57,7 @@ test-long: ## more seeds, larger counts: about an hour
 
 gpu-test: ## the tests that need GPUs (2, 4 or 8 for all of them); skips, with a reason, what this machine cannot run
 	@scripts/require.sh build
-	@$(call cmake_build,$(BUILD)/gpu,-DTUTTI_TESTS=ON -DTUTTI_TOOLS=OFF)
+	@$(call cmake_build,$(BUILD)/gpu,-DTUTTI_TESTS=ON)
 	@cd $(BUILD)/gpu && ctest -L gpu --output-on-failure --no-tests=error
 
 bench: build ## all-reduce beside NCCL where there are GPUs, else beside Open MPI and MPICH

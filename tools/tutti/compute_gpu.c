@@ -7,8 +7,8 @@
 
 #include "model_matrix.h"
 
-/* How many heads are attended at a time, as blocks: more than devices have multiprocessors. */
-#define ATTEND_BLOCKS 264
+/* How many heads are attended at a time, as blocks: a few on each multiprocessor. */
+#define ATTEND_BLOCKS 528
 
 #define ALL_ONES 0xffffffffu
 

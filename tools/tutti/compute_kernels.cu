@@ -4,7 +4,7 @@
  *
  * Compiled without contraction (-fmad=false), with IEEE division and square root. Each sum runs in the order of the host's code
  * (model_rows.c, model_attention.c), so that a GPU computes the host's bits, and any number of GPUs those of one. That leaves
- * some sums to 16 threads of a block.
+ * some sums to 16 threads of a block. Unrolled loops have many loads under way, and add in the same order.
  */
 #include "compute_kernels.h"
 #include "storm_replay_call.h"
@@ -208,6 +208,7 @@ static __device__ float block_sum(const float *values, size_t count)
     size_t whole = count / STRANDS * STRANDS;
     if (threadIdx.x < STRANDS) {
         float sum = 0.0f;
+#pragma unroll 8
         for (size_t i = threadIdx.x; i < whole; i += STRANDS) {
             sum += values[i];
         }
@@ -234,6 +235,7 @@ static __device__ float attend_scores(float *scores, const float *query, const f
 {
     for (size_t i = threadIdx.x; i < length; i += blockDim.x) {
         float sum = 0.0f;
+#pragma unroll 16
         for (int d = 0; d < head_dim; d++) {
             sum += query[d] * keys[(size_t)d * capacity + i];
         }
@@ -258,6 +260,7 @@ static __device__ void attend_values(float *out, const float *scores, const floa
         int strand = at / head_dim;
         int d = at % head_dim;
         float sum = 0.0f;
+#pragma unroll 16
         for (size_t i = (size_t)strand; i < whole; i += 4) {
             sum += scores[i] * values[i * (size_t)head_dim + (size_t)d];
         }
