@@ -60,6 +60,9 @@ _ARGUMENTS = {
     "tutti_broadcast": [_P, _P, _N, _I, _P],
     "tutti_all_to_all": [_P, _P, _P, _N, _P],
     "tutti_barrier": [_P, _P],
+    "tutti_alloc": [_P, _N, ctypes.POINTER(_P)],
+    "tutti_free": [_P, _P],
+    "tutti_peer_pointer": [_P, _P, _I, ctypes.POINTER(_P)],
 }
 
 
@@ -159,6 +162,21 @@ class Comm:
 
     def barrier(self, stream=0, lane=0):
         _check(_library.tutti_barrier(self._handle, self._call(stream, lane)))
+
+    def alloc(self, size_bytes):
+        """Zeroed memory of this size on every rank, mapped by all of them; an address, to be given to free."""
+        pointer = _P()
+        _check(_library.tutti_alloc(self._handle, size_bytes, ctypes.byref(pointer)))
+        return pointer.value
+
+    def free(self, pointer):
+        _check(_library.tutti_free(self._handle, pointer))
+
+    def peer_pointer(self, pointer, rank):
+        """Where this process sees rank `rank`'s part. Local."""
+        peer = _P()
+        _check(_library.tutti_peer_pointer(self._handle, pointer, rank, ctypes.byref(peer)))
+        return peer.value
 
     def status(self):
         """Raises the communicator's first failure, if it has failed."""

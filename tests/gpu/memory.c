@@ -249,7 +249,7 @@ static void refusals(struct rank *self)
     if (gpu_memory_make(self->scene->backend, self->device, GPU_VMM_HOLE, 3 * GPU_PAGE_BYTES, self->stream, &hole)) {
         tutti_call call = {.struct_bytes = sizeof(call), .stream = self->stream};
         check_class(self, &hole, 0);
-        CHECK_STATUS(TUTTI_ERR_ARGUMENT, tutti_all_gather(self->comm, hole.address, plain, 3 * GPU_PAGE_BYTES, &call));
+        CHECK_STATUS(TUTTI_ERR_ARGUMENT, tutti_broadcast(self->comm, hole.address, 3 * GPU_PAGE_BYTES, 0, &call));
         CHECK(strstr(tutti_last_error(), "ends after 2097152") != NULL, "%s", tutti_last_error());
         gpu_memory_free(&hole, self->stream);
     }
@@ -395,6 +395,13 @@ static void rank_open(struct rank *self)
     CHECK(self->host != NULL, "%zu bytes", BYTES_MAX);
 }
 
+static void rank_close(struct rank *self)
+{
+    gpu_use(self->scene->backend, self->device);
+    gpu_stream_destroy(self->stream);
+    free(self->host);
+}
+
 static tutti_comm_options options_for(const struct scene *scene)
 {
     return (tutti_comm_options){.struct_bytes = sizeof(tutti_comm_options),
@@ -423,8 +430,7 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
     CHECK_OK(tutti_alloc(self.comm, 4096, &left));
     meet(&self);
     tutti_comm_destroy(self.comm);
-    gpu_stream_destroy(self.stream);
-    free(self.host);
+    rank_close(&self);
 }
 
 static void run_all(struct scene *scene)
@@ -461,6 +467,7 @@ static void run_all(struct scene *scene)
     CHECK_OK(tutti_free_all(comms, scene->world, memory));
     for (int rank = 0; rank < scene->world; rank++) {
         tutti_comm_destroy(comms[rank]);
+        rank_close(&ranks[rank]);
     }
 }
 
