@@ -196,7 +196,7 @@ static void creation(void)
     options.lanes = -1;
     not_created("lanes", TUTTI_ERR_ARGUMENT, &options);
     options = alone();
-    options.flags = 4;
+    options.flags = 1u << 30; /* none is defined there */
     not_created("flags", TUTTI_ERR_ARGUMENT, &options);
     options = alone();
     options.backend = "abacus";

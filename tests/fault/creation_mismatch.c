@@ -56,7 +56,7 @@ static void timeout_differs(tutti_comm_options *options)
 
 static void flags_set(tutti_comm_options *options)
 {
-    options->flags = 4;
+    options->flags = 1u << 30; /* none is defined there */
 }
 
 static void backend_unknown(tutti_comm_options *options)
@@ -104,7 +104,7 @@ static const struct mismatch mismatches[] = {
     {"lanes bad everywhere", lanes_bad, -1, TUTTI_ERR_ARGUMENT, "rank 0: options->lanes is 17", NULL},
     {"message size differs", message_differs, 2, TUTTI_ERR_MISMATCH, "rank 2 gives message_bytes_max 4194304", NULL},
     {"timeout differs", timeout_differs, 3, TUTTI_ERR_MISMATCH, "rank 3 has a timeout of 30000 ms", NULL},
-    {"flags set", flags_set, 1, TUTTI_ERR_ARGUMENT, "rank 1: options->flags is 0x4", NULL},
+    {"flags set", flags_set, 1, TUTTI_ERR_ARGUMENT, "rank 1: options->flags is 0x40000000", NULL},
     {"backend unknown", backend_unknown, 1, TUTTI_ERR_UNSUPPORTED, "rank 1: there is no backend \"abacus\"", NULL},
     {"device unknown", device_unknown, 2, TUTTI_ERR_ARGUMENT, "rank 2: device 1", NULL},
     {"world differs", world_smaller, 1, TUTTI_ERR_MISMATCH, "rank 1 expects 3 ranks", NULL},
