@@ -19,3 +19,12 @@ foreach(vendor cuda hip)
 endforeach()
 set(memory_more TUTTI_GPU_ARENA=ipc)
 memory_case(cuda ipc gpu_memory processes-2)
+
+# Driver calls that fail on one rank.
+add_executable(simgpu_memory_faults memory_faults.c)
+target_link_libraries(simgpu_memory_faults PRIVATE harness tutti m)
+add_dependencies(simgpu_memory_faults simgpu_cuda simgpu_hip)
+set(memory_more "")
+foreach(vendor cuda hip)
+    memory_case(${vendor} faults simgpu_memory_faults)
+endforeach()
