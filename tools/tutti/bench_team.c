@@ -72,18 +72,19 @@ static _Noreturn void child_main(const int *rank_fds, bench_serve *serve, const 
     int failed = 0;
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     others_close(rank_fds, first, end);
-    for (int rank = first; rank < end; rank++) {
+    int rank = first;
+    do {
         starts[rank] = (struct rank_start){.serve = serve, .seat = *seat};
         starts[rank].seat.fd = rank_fds[rank];
         starts[rank].seat.rank = rank;
-    }
-    for (int rank = first + 1; rank < end; rank++) {
+    } while (++rank < end);
+    for (rank = first + 1; rank < end; rank++) {
         if (pthread_create(&starts[rank].thread, NULL, rank_main, &starts[rank]) != 0) {
             _exit(1);
         }
     }
     failed = rank_main(&starts[first]) != NULL;
-    for (int rank = first + 1; rank < end; rank++) {
+    for (rank = first + 1; rank < end; rank++) {
         void *result = NULL;
         (void)pthread_join(starts[rank].thread, &result);
         failed |= result != NULL;
