@@ -365,14 +365,17 @@ EXPORT const char *ncclGetLastError(struct comm *comm)
     return "simulated";
 }
 
-EXPORT int ncclGetUniqueId(struct id *id)
+/* To the caller the id is bytes, aligned to nothing. */
+EXPORT int ncclGetUniqueId(char *out)
 {
-    memset(id, 0, sizeof(*id));
-    id->pid = (long)getpid();
-    id->fd = memfd_create("simnccl", MFD_CLOEXEC); /* for as long as this process lives */
-    if (id->fd < 0 || ftruncate(id->fd, (off_t)sizeof(struct board)) != 0) {
+    struct id id;
+    memset(&id, 0, sizeof(id));
+    id.pid = (long)getpid();
+    id.fd = memfd_create("simnccl", MFD_CLOEXEC); /* for as long as this process lives */
+    if (id.fd < 0 || ftruncate(id.fd, (off_t)sizeof(struct board)) != 0) {
         return SYSTEM_ERROR;
     }
+    memcpy(out, &id, sizeof(id));
     return fault("ncclGetUniqueId");
 }
 

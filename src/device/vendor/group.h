@@ -37,8 +37,8 @@ struct vendor_shared {
         _Atomic uint32_t calls; /* eager ones that the rank has enqueued, counted from 1 */
         _Atomic uint64_t signature;
     } lanes[TUTTI_LANES_MAX];
-    _Atomic uint32_t left;                              /* 1: this rank's calls are complete, and it makes no more */
-    _Alignas(16) struct vendor_id ids[TUTTI_LANES_MAX]; /* rank 0's */
+    _Atomic uint32_t left;                 /* 1: this rank's calls are complete, and it makes no more */
+    struct vendor_id ids[TUTTI_LANES_MAX]; /* rank 0's */
 };
 
 /* Host memory that the device writes, in stream order around each eager call: the number of the last call that began, and of the
