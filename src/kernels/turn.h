@@ -11,7 +11,7 @@
  * epoch. So under KERNEL_PROGRAMMATIC a block takes its number from `begun` (all blocks of earlier calls have
  * counted themselves there before they let anybody in) and waits until `ended` has caught up.
  *
- * Waiting. A thread that waits looks at the clock and at the abort word every few polls. Time is added up in steps
+ * Waiting. A thread that waits looks at the clock and at the abort word every few polls, and rarely at what the host says. Time is added up in steps
  * of at most STEP_NS_MAX, so that a stopped device or a debugger does not count as waiting.
  *
  * Leaving. A thread whose wait failed goes on to the end with `failed` set: barriers stay matched, what it waited for
@@ -56,7 +56,15 @@ PORT_DEVICE struct vec4 *slot_at(const struct kernel_arguments &arguments, const
 
 struct patience {
     uint64_t last_ns, waited_ns;
+    uint64_t looked_ns; /* of waited_ns, at the last look at the host's words */
 };
+
+/* The host's words lie across the bus, one after another for all threads that want them: 30 ns a thread, 2 ms for the largest
+ * grid. That has to be far less than the pause between two looks. Else a wait that began with one late rank never heals: the
+ * looks make the rank that waited late in its turn, the peer waits and looks, and so on for ever. */
+#ifndef HOST_LOOK_NS
+#define HOST_LOOK_NS 20000000u
+#endif
 
 PORT_DEVICE void note_timeout(const struct kernel_arguments &arguments, uint64_t epoch, uint32_t peer,
                               uint64_t waited_ns)
@@ -91,6 +99,11 @@ PORT_COLD bool lost_patience(const struct kernel_arguments &arguments, uint64_t 
     if (port_load_system(&own_head(arguments)->abort) != 0) {
         return true;
     }
+    const uint64_t pause_ns = arguments.timeout_ns / 16 < HOST_LOOK_NS ? arguments.timeout_ns / 16 : HOST_LOOK_NS;
+    if (patience.waited_ns < patience.looked_ns + pause_ns) {
+        return false;
+    }
+    patience.looked_ns = patience.waited_ns;
     const struct failure_note *note = reinterpret_cast<const struct failure_note *>(arguments.note);
     uint64_t given_up = port_load_system8(&note->given_up);
     if (given_up == ~(uint64_t)0) {
@@ -126,7 +139,7 @@ PORT_DEVICE void turn_let_successor_in(const struct kernel_arguments &arguments,
 PORT_COLD bool await_former(const struct kernel_arguments &arguments, uint64_t epoch)
 {
     const struct arena_head *head = own_head(arguments);
-    struct patience patience = {0, 0};
+    struct patience patience = {0, 0, 0};
     for (uint32_t polls = 1; port_load_counter(&head->ended) / EPOCH_UNITS < epoch; polls++) {
         if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, arguments.rank)) {
             return true;
@@ -237,7 +250,7 @@ struct late {
 PORT_COLD struct late receive_late(const struct kernel_arguments &arguments, uint64_t epoch, const struct vec4 *slot,
                                    uint32_t peer)
 {
-    struct patience patience = {0, 0};
+    struct patience patience = {0, 0, 0};
     struct late late = {port_load_system4(slot), false};
     for (uint32_t polls = 0; !is_complete(late.value); polls++) {
         if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, peer)) {

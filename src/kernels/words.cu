@@ -38,7 +38,7 @@ PORT_DEVICE uint64_t *word_slot(const struct kernel_arguments &arguments, const 
 PORT_COLD uint64_t receive_word_late(const struct kernel_arguments &arguments, uint64_t epoch, const uint64_t *slot,
                                      uint32_t peer)
 {
-    struct patience patience = {0, 0};
+    struct patience patience = {0, 0, 0};
     uint64_t pair = port_load_system8(slot);
     for (uint32_t polls = 0; pair >> 32 != flag_of(epoch); polls++) {
         if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, peer)) {
