@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "api/structs.h"
 #include "base/error.h"
@@ -13,6 +14,9 @@
 #define OPTIONS_LEAST (offsetof(tutti_comm_options, flags) + sizeof(uint32_t))
 #define INFO_LEAST (offsetof(tutti_comm_info_t, backend_reason) + 256u)
 #define STATS_LEAST (offsetof(tutti_stats, waits_slept) + sizeof(uint64_t))
+
+#define REASON_PAUSE_NS 500000
+#define REASON_NS ((uint64_t)10000000000u)
 
 tutti_status tutti_comm_create(const tutti_comm_options *options, tutti_comm **comm)
 {
@@ -48,12 +52,32 @@ tutti_status tutti_comm_split(tutti_comm *parent, int color, int key, tutti_comm
     return comm_split(parent, color, key, child);
 }
 
+/* A call has failed on the device because a peer's has, and that peer's host is about to say why: within a tick of its
+ * watchdog, unless nobody lets it run. */
+static tutti_status failure_await(tutti_comm *comm)
+{
+    const struct timespec pause = {0, REASON_PAUSE_NS};
+    for (uint64_t waited_ns = 0; waited_ns < REASON_NS; waited_ns += REASON_PAUSE_NS) {
+        tutti_status status = comm_check(comm);
+        if (status != TUTTI_OK) {
+            return status;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    struct failure failure = {TUTTI_ERR_ABORTED, comm->rank, -1, ""};
+    (void)snprintf(failure.sentence, sizeof(failure.sentence),
+                   "a collective of rank %d failed because a peer's had failed, and no peer has said why", comm->rank);
+    comm_fail(comm, &failure);
+    return comm_check(comm);
+}
+
 tutti_status tutti_comm_status(tutti_comm *comm)
 {
     tutti_status status = comm_check(comm);
     if (status == TUTTI_OK) {
-        device_poll(comm->ops, comm->group); /* what the device has written down since the watchdog looked */
-        status = comm_check(comm);
+        /* What the device has written down since the watchdog looked. */
+        bool failed = device_poll(comm->ops, comm->group);
+        status = failed ? failure_await(comm) : comm_check(comm);
     }
     if (status != TUTTI_OK && comm != NULL && comm->generation == process_generation()) {
         device_abandon(comm->ops, comm->group);

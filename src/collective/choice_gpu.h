@@ -11,7 +11,7 @@
 #include "device/device.h"
 
 enum gpu_protocol {
-    GPU_LOCAL,          /* one rank: a copy */
+    GPU_LOCAL,          /* one rank: a copy, or a reduction of one */
     GPU_WORDS,          /* P1: barrier and the smallest copies */
     GPU_ONE_SHOT,       /* P2 */
     GPU_TWO_SHOT,       /* P3 */

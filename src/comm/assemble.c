@@ -87,6 +87,12 @@ static bool group_departed(void *user, int rank)
     return comm_departed(user, rank);
 }
 
+static void group_leave(void *user)
+{
+    tutti_comm *comm = user;
+    atomic_store_explicit(&comm->controls[comm->rank]->departed, 1, memory_order_release);
+}
+
 static uint64_t group_lost(void *user)
 {
     tutti_comm *comm = user;
@@ -115,7 +121,7 @@ void assemble_joined(tutti_comm *comm, const struct mesh_address *addresses)
 static void tick_poll(void *user)
 {
     tutti_comm *comm = user;
-    device_poll(comm->ops, comm->group);
+    (void)device_poll(comm->ops, comm->group);
 }
 
 static void awake_set(tutti_comm *comm, bool awake)
@@ -144,6 +150,7 @@ tutti_status assemble_group(tutti_comm *comm)
         .extension_ms = group_extension_ms,
         .departed = group_departed,
         .lost = group_lost,
+        .leave = group_leave,
         .call_completed = group_call_completed,
         .user = comm,
         .reason = comm->backend_reason,

@@ -26,11 +26,9 @@ bool device_polls(const struct device_ops *ops)
     return ops->group_poll != NULL;
 }
 
-void device_poll(const struct device_ops *ops, struct group *group)
+bool device_poll(const struct device_ops *ops, struct group *group)
 {
-    if (ops->group_poll != NULL) {
-        ops->group_poll(group);
-    }
+    return ops->group_poll != NULL && ops->group_poll(group);
 }
 
 void device_abandon(const struct device_ops *ops, struct group *group)

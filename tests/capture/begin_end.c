@@ -25,7 +25,7 @@ static void expect_refused_end(tutti_host_stream *stream, const char *says)
     tutti_host_graph *graph = (tutti_host_graph *)(uintptr_t)&numbers;
     CHECK_STATUS(TUTTI_ERR_CAPTURE, tutti_host_capture_end(stream, &graph));
     CHECK(graph == (tutti_host_graph *)(uintptr_t)&numbers, "a failed end touched the graph");
-    CHECK(strstr(tutti_last_error(), says) != NULL, "sentence: %s", tutti_last_error());
+    CHECK_SENTENCE(strstr(tutti_last_error(), says) != NULL, "sentence: %s", tutti_last_error());
 }
 
 static tutti_host_capture_status state_of(tutti_host_stream *stream)

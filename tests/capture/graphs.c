@@ -38,6 +38,9 @@ static uint64_t launches(const tutti_host_graph *graph)
     return info.launches;
 }
 
+/* Drivers do not count them. */
+#define CHECK_LAUNCHES(condition, ...) CHECK(ON_DEVICES || (condition), __VA_ARGS__)
+
 static void between_eager_work(void)
 {
     tutti_host_graph *graph = capture_numbers(1, 2);
@@ -51,7 +54,7 @@ static void between_eager_work(void)
         CHECK_OK(tutti_host_graph_launch(graph, NULL));
         JOURNAL_EXPECT("on the NULL stream", 1, 2);
     }
-    CHECK(launches(graph) == 9, "%llu launches", (unsigned long long)launches(graph));
+    CHECK_LAUNCHES(launches(graph) == 9, "%llu launches", (unsigned long long)launches(graph));
     tutti_host_graph_destroy(graph);
 }
 
@@ -90,8 +93,8 @@ static void one_at_a_time(void)
     }
     CHECK_OK(tutti_host_stream_synchronize(a));
     CHECK_OK(tutti_host_stream_synchronize(b));
-    CHECK(atomic_load(&runs) == 600 && launches(graph) == 600, "%d runs, %llu launches", atomic_load(&runs),
-          (unsigned long long)launches(graph));
+    CHECK(atomic_load(&runs) == 600 && (ON_DEVICES || launches(graph) == 600), "%d runs, %llu launches",
+          atomic_load(&runs), (unsigned long long)launches(graph));
     tutti_host_graph_destroy(graph);
 }
 
@@ -113,7 +116,7 @@ static void in_launch_order(void)
     CHECK_OK(tutti_host_graph_launch(graph, NULL));
     CHECK_OK(tutti_host_stream_synchronize(b));
     CHECK_OK(tutti_host_stream_synchronize(a));
-    CHECK(launches(graph) == 3, "%llu launches", (unsigned long long)launches(graph));
+    CHECK_LAUNCHES(launches(graph) == 3, "%llu launches", (unsigned long long)launches(graph));
     CHECK(journal_count() == 5, "%d ran", journal_count());
     CHECK(journal.items[0] == 2 && journal.items[1] == 1, "the first launch was not the first");
     journal.count = 0;
@@ -175,7 +178,7 @@ static void child_of_an_invalid_capture(void)
     CHECK_OK(tutti_host_graph_launch(child, a));
     CHECK_OK(tutti_host_stream_synchronize(a));
     JOURNAL_EXPECT("the child", 1);
-    CHECK(launches(child) == 1, "%llu launches", (unsigned long long)launches(child));
+    CHECK_LAUNCHES(launches(child) == 1, "%llu launches", (unsigned long long)launches(child));
     tutti_host_graph_destroy(child);
 }
 
@@ -258,7 +261,9 @@ int main(void)
     destroyed_while_launched();
     children();
     child_of_an_invalid_capture();
-    launched_from_inside();
+    if (!ON_DEVICES) { /* a driver forbids it: cuLaunchHostFunc */
+        launched_from_inside();
+    }
     large();
     tutti_host_stream_destroy(b);
     tutti_host_stream_destroy(a);

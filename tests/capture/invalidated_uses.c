@@ -100,12 +100,12 @@ static void expect_end(const char *first_refused)
     tutti_host_graph *graph = NULL;
     CHECK_STATUS(TUTTI_ERR_CAPTURE, tutti_host_capture_end(a, &graph));
     CHECK(graph == NULL, "a failed end touched the graph");
-    CHECK(strstr(tutti_last_error(), "invalidated by tutti_host_stream_query of thread") != NULL, "sentence: %s",
-          tutti_last_error());
+    CHECK_SENTENCE(strstr(tutti_last_error(), "invalidated by tutti_host_stream_query of thread") != NULL,
+                   "sentence: %s", tutti_last_error());
     char wanted[96];
     (void)snprintf(wanted, sizeof(wanted), "refused afterwards was %s of thread", first_refused);
-    CHECK(strstr(tutti_last_error(), first_refused == NULL ? "no operation was refused" : wanted) != NULL,
-          "sentence: %s", tutti_last_error());
+    CHECK_SENTENCE(strstr(tutti_last_error(), first_refused == NULL ? "no operation was refused" : wanted) != NULL,
+                   "sentence: %s", tutti_last_error());
 }
 
 int main(void)
@@ -126,7 +126,7 @@ int main(void)
         for (size_t i = 0; i < USES; i++) {
             size_t use = (first + i) % USES;
             CHECK(uses[use].run() == TUTTI_ERR_CAPTURE, "%s (use %zu) was not refused", uses[use].name, use);
-            CHECK(strstr(tutti_last_error(), uses[use].name) != NULL, "sentence: %s", tutti_last_error());
+            CHECK_SENTENCE(strstr(tutti_last_error(), uses[use].name) != NULL, "sentence: %s", tutti_last_error());
         }
         expect_end(uses[first].name);
         CHECK_OK(tutti_host_stream_synchronize(a));

@@ -24,7 +24,7 @@ static void expect_end(tutti_host_stream *stream, const char *says)
     tutti_host_graph *graph = NULL;
     CHECK_STATUS(TUTTI_ERR_CAPTURE, tutti_host_capture_end(stream, &graph));
     CHECK(graph == NULL, "a failed end touched the graph");
-    CHECK(strstr(tutti_last_error(), says) != NULL, "sentence: %s", tutti_last_error());
+    CHECK_SENTENCE(strstr(tutti_last_error(), says) != NULL, "sentence: %s", tutti_last_error());
 }
 
 static void expect_state(tutti_host_stream *stream, tutti_host_capture_status expected)

@@ -77,12 +77,12 @@ static void one_case(tutti_host_capture_mode mode, size_t call, int other_thread
         (void)relaxed_call(&call);
     }
     CHECK_STATUS(TUTTI_ERR_CAPTURE, tutti_host_capture_end(origin, &graph));
-    CHECK(strstr(tutti_last_error(), calls[call].name) != NULL, "sentence: %s", tutti_last_error());
+    CHECK_SENTENCE(strstr(tutti_last_error(), calls[call].name) != NULL, "sentence: %s", tutti_last_error());
     CHECK(graph == NULL, "a failed end touched the graph");
 
     /* Afterwards the streams run again, and the event is refused until it is recorded again. */
     CHECK_STATUS(TUTTI_ERR_CAPTURE, event_query());
-    CHECK(strstr(tutti_last_error(), "over") != NULL, "sentence: %s", tutti_last_error());
+    CHECK_SENTENCE(strstr(tutti_last_error(), "over") != NULL, "sentence: %s", tutti_last_error());
     CHECK_STATUS(TUTTI_ERR_CAPTURE, event_synchronize());
     CHECK_STATUS(TUTTI_ERR_CAPTURE, tutti_host_stream_wait_event(forked, event));
     CHECK_STATUS(TUTTI_ERR_CAPTURE, tutti_host_stream_wait_event(NULL, event));

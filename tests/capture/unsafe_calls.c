@@ -99,12 +99,12 @@ static void check_end(tutti_host_capture_mode mode, const struct attempt *attemp
         tutti_host_graph_destroy(graph);
         return;
     }
-    CHECK(strstr(attempt->sentence, calls[attempt->call].name) != NULL, "sentence: %s", attempt->sentence);
-    CHECK(strstr(attempt->sentence, modes[mode]) != NULL, "sentence: %s", attempt->sentence);
+    CHECK_SENTENCE(strstr(attempt->sentence, calls[attempt->call].name) != NULL, "sentence: %s", attempt->sentence);
+    CHECK_SENTENCE(strstr(attempt->sentence, modes[mode]) != NULL, "sentence: %s", attempt->sentence);
     CHECK_STATUS(TUTTI_ERR_CAPTURE, tutti_host_capture_end(capturing, &graph));
     CHECK(graph == NULL, "a failed end touched the graph");
-    CHECK(strstr(tutti_last_error(), calls[attempt->call].name) != NULL, "sentence: %s", tutti_last_error());
-    CHECK(strstr(tutti_last_error(), modes[mode]) != NULL, "sentence: %s", tutti_last_error());
+    CHECK_SENTENCE(strstr(tutti_last_error(), calls[attempt->call].name) != NULL, "sentence: %s", tutti_last_error());
+    CHECK_SENTENCE(strstr(tutti_last_error(), modes[mode]) != NULL, "sentence: %s", tutti_last_error());
 }
 
 static void one_case(tutti_host_capture_mode mode, int other_thread, struct attempt *attempt, int refused)
@@ -153,7 +153,7 @@ static void invalidated_still_forbids(void)
     CHECK_STATUS(TUTTI_ERR_CAPTURE, tutti_host_capture_end(capturing, &graph));
     const char *first = strstr(tutti_last_error(), "tutti_host_event_query");
     const char *second = strstr(tutti_last_error(), "tutti_host_stream_synchronize");
-    CHECK(first != NULL && second != NULL && first < second, "sentence: %s", tutti_last_error());
+    CHECK_SENTENCE(first != NULL && second != NULL && first < second, "sentence: %s", tutti_last_error());
     CHECK_OK(event_query());
     CHECK_OK(stream_synchronize());
 }

@@ -66,7 +66,7 @@ static void backend_unknown(tutti_comm_options *options)
 
 static void device_unknown(tutti_comm_options *options)
 {
-    options->device = 1;
+    options->device = 11;
 }
 
 static void world_smaller(tutti_comm_options *options)
@@ -106,7 +106,7 @@ static const struct mismatch mismatches[] = {
     {"timeout differs", timeout_differs, 3, TUTTI_ERR_MISMATCH, "rank 3 has a timeout of 30000 ms", NULL},
     {"flags set", flags_set, 1, TUTTI_ERR_ARGUMENT, "rank 1: options->flags is 0x40000000", NULL},
     {"backend unknown", backend_unknown, 1, TUTTI_ERR_UNSUPPORTED, "rank 1: there is no backend \"abacus\"", NULL},
-    {"device unknown", device_unknown, 2, TUTTI_ERR_ARGUMENT, "rank 2: device 1", NULL},
+    {"device unknown", device_unknown, 2, TUTTI_ERR_ARGUMENT, "rank 2: device 11", NULL},
     {"world differs", world_smaller, 1, TUTTI_ERR_MISMATCH, "rank 1 expects 3 ranks", NULL},
     {"two of one number", rank_twice, 2, TUTTI_ERR_MISMATCH, "call themselves rank 1 of 4", NULL},
     {"two of number 0", rank_zero_twice, 3, TUTTI_ERR_MISMATCH, "call themselves rank 0 of 4", NULL},

@@ -160,12 +160,14 @@ static void family_main(int rank, struct scene *scene)
     tutti_comm_info_t info = {.struct_bytes = sizeof(info)};
     CHECK_OK(tutti_comm_info(child, &info));
     CHECK(info.rank == (rank < 2) && info.world == 2, "rank %d of %d", info.rank, info.world);
-    CHECK_OK(tutti_barrier(child, NULL));
+    tutti_status status = tutti_barrier(child, NULL);
+    /* On a device it is the communicator that is asked afterwards, and rank 0 may be gone by then. */
+    CHECK(status == TUTTI_OK || (ON_DEVICES && rank == 1 && status == TUTTI_ERR_PEER_LOST), "%s", tutti_last_error());
     if (rank == 3) {
         (void)raise(SIGKILL);
     }
     if (rank == 1) {
-        tutti_status status = until_failure(child, WAITS_IN_COLLECTIVE);
+        status = until_failure(child, WAITS_IN_COLLECTIVE);
         CHECK(status == TUTTI_ERR_PEER_LOST && strstr(tutti_last_error(), "process of rank 0 ") != NULL, "%s: %s",
               tutti_status_name(status), tutti_last_error());
     } else {

@@ -17,12 +17,16 @@
 namespace simgpu
 {
 
+#define COLOURS 31
+#define COLOUR_BYTES 192
+
 struct fiber {
     bool adopted;
     void *stack;
     size_t stack_bytes;
     void (*body)(void *user);
     void *user;
+    size_t colour;      /* bytes left free at the top: the same place of every stack would share a few cache lines */
     void *pointer;      /* where its registers are kept: the top of its stack */
     ucontext_t context; /* the same, where no switch is written by hand */
     void *fake_stack;   /* AddressSanitizer's */
@@ -104,7 +108,9 @@ struct fiber *fiber_adopt()
 
 struct fiber *fiber_create(size_t stack_bytes)
 {
+    static thread_local size_t created;
     struct fiber *fiber = new struct fiber();
+    fiber->colour = created++ % COLOURS * COLOUR_BYTES;
     fiber->stack_bytes = stack_bytes;
     fiber->stack =
         mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -139,7 +145,7 @@ void fiber_prepare(struct fiber *fiber, void (*body)(void *user), void *user)
     fiber->body = body;
     fiber->user = user;
     fiber->fake_stack = nullptr;
-    void **top = reinterpret_cast<void **>(static_cast<char *>(fiber->stack) + fiber->stack_bytes);
+    void **top = reinterpret_cast<void **>(static_cast<char *>(fiber->stack) + fiber->stack_bytes - fiber->colour);
     *--top = nullptr; /* a call pushes 8 bytes: `begin` wants the stack at 16 n + 8 when it starts */
     *--top = nullptr;
     *--top = reinterpret_cast<void *>(simgpu_fiber_first);

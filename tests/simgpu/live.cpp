@@ -11,7 +11,9 @@ namespace simgpu
 {
 
 #define LOOK_NS 30000000u /* how often those that wait are sent to look at the clock and the marks */
-#define YIELDS 20         /* before sleeping */
+#define LOADS_PER_LOOK                                                                                                 \
+    (2 * POLLS_PER_LOOK) /* until a thread that polls has looked, with the loads that it looks with */
+#define YIELDS 20        /* before sleeping */
 #define PAUSE_NS_FIRST 20000
 #define PAUSE_NS_MOST 500000
 
@@ -29,7 +31,7 @@ uint64_t live_clock_ns(struct thread &thread)
     uint64_t now = now_ns();
     if (thread.clock_ns != 0 && now - thread.clock_ns > STEP_NS_MAX) {
         now = thread.clock_ns + STEP_NS_MAX;
-        thread.restless = POLLS_PER_LOOK + 1;
+        thread.restless = LOADS_PER_LOOK;
     }
     thread.clock_ns = now;
     return now;
@@ -60,7 +62,7 @@ void live_wait(struct machine &machine)
     for (uint32_t turn = 0; !wake_changed(machine); turn++) {
         if (now_ns() - begin_ns > LOOK_NS) {
             while (!machine.polling.empty()) {
-                machine.polling.back()->restless = POLLS_PER_LOOK + 1;
+                machine.polling.back()->restless = LOADS_PER_LOOK;
                 machine_wake(machine, *machine.polling.back());
             }
             return;

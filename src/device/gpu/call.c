@@ -132,6 +132,13 @@ static struct operation as_copy(const struct operation *operation)
     return copy;
 }
 
+/* Part of a call is in the graph and the rest cannot follow: nobody must launch that. To ask a capturing stream how far it has
+ * come is illegal in every mode, and is how to say so. */
+static void recording_spoil(const struct driver *driver, driver_stream stream)
+{
+    (void)driver->stream_query(stream);
+}
+
 /* -- one call ---------------------------------------------------------------------------------------- */
 
 static void call_count(struct group *group, const struct operation *operation, enum gpu_protocol protocol,
@@ -177,6 +184,10 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
     const struct driver *driver = group->device->driver;
     struct stream_state state;
     tutti_status status = recording_look(driver, call->stream, &state);
+    if (status == TUTTI_OK && choice->launches == 0) {
+        call_count(group, operation, GPU_LOCAL, state.recording);
+        return TUTTI_OK;
+    }
     if (status == TUTTI_OK && state.recording) {
         status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state);
     }
@@ -185,6 +196,9 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
     }
     uint64_t launched = 0;
     status = launch_all(group, operation, call, choice, !state.recording, &launched);
+    if (status != TUTTI_OK && launched > 0 && state.recording) {
+        recording_spoil(driver, call->stream);
+    }
     if (!state.recording) {
         group->launched[call->lane] += launched;
     }
@@ -210,9 +224,6 @@ tutti_status gpu_group_call(struct group *group, const struct operation *operati
     struct gpu_choice choice;
     struct operation copy;
     gpu_choice_make(&choice, operation, &group->terms);
-    if (choice.launches == 0 || (group->options.world == 1 && operation->kind == TUTTI_BARRIER)) {
-        return TUTTI_OK;
-    }
     struct context_scope scope;
     tutti_status status = check_stream(group, operation, call);
     if (status == TUTTI_OK) {
@@ -222,7 +233,7 @@ tutti_status gpu_group_call(struct group *group, const struct operation *operati
         return status;
     }
     status = operation_check_memory(group->device, group->options.world, operation);
-    if (status == TUTTI_OK && choice.protocol == GPU_LOCAL) {
+    if (status == TUTTI_OK && choice.protocol == GPU_LOCAL && choice.launches > 0) {
         copy = as_copy(operation);
         operation = &copy;
         gpu_choice_make(&choice, operation, &group->terms);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/process.h"
 #include "device/gpu/context.h"
 #include "device/gpu/gpu_device.h"
 #include "device/gpu/group.h"
@@ -152,6 +153,7 @@ static tutti_status device_make(const struct driver *driver, int ordinal, struct
         return error_set(TUTTI_ERR_SYSTEM, "out of memory for device %d", ordinal);
     }
     device->driver = driver;
+    device->generation = process_generation();
     tutti_status status = properties_read(device, ordinal);
     if (status == TUTTI_OK) {
         status = context_and_modules(device);
@@ -175,7 +177,8 @@ static tutti_status open_device(const struct driver_vendor *vendor, int ordinal,
     }
     (void)pthread_mutex_lock(&devices_lock);
     struct device *found = devices;
-    while (found != NULL && (found->driver != driver || found->ordinal != ordinal)) {
+    while (found != NULL &&
+           (found->driver != driver || found->ordinal != ordinal || found->generation != process_generation())) {
         found = found->next;
     }
     if (found == NULL) {

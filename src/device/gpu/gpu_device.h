@@ -33,6 +33,7 @@ struct device {
     char kernels_sentence[256]; /* and with this */
     /* Private to device.c, under its lock. */
     unsigned references;
+    uint64_t generation;       /* the process that opened it: a driver does not survive a fork */
     unsigned threads_promised; /* to groups: what may be resident at the same time */
     struct device *next;
 };

@@ -70,10 +70,11 @@ struct group {
     _Atomic uint64_t trial_timeout_ns; /* nonzero during the trial */
 
     struct group_counts counts;
-    _Atomic uint32_t reported; /* the failure note has been passed on */
-    uint64_t written_off;      /* bit r: the process of rank r is gone, and cannot touch anything */
-    struct symmetric *kept;    /* tutti_alloc's memory, once the communicator is gone */
-    struct group *next;        /* quarantine.c */
+    _Atomic uint32_t reported;     /* the failure note has been passed on */
+    _Atomic uint64_t withdrawn_ns; /* when an extension that the device still knows of was; 0: none */
+    uint64_t written_off;          /* bit r: the process of rank r is gone, and cannot touch anything */
+    struct symmetric *kept;        /* tutti_alloc's memory, once the communicator is gone */
+    struct group *next;            /* quarantine.c */
 };
 
 /* -- group.c -- */
@@ -104,7 +105,7 @@ tutti_status gpu_group_call(struct group *group, const struct operation *operati
 tutti_status call_trial(struct group *group);
 
 /* -- note.c; none of them calls the driver -- */
-void gpu_group_poll(struct group *group);
+bool gpu_group_poll(struct group *group);
 void gpu_group_wake(struct group *group);
 
 /* -- quarantine.c -- */

@@ -7,11 +7,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "collective/signature.h"
 #include "device/gpu/group.h"
 
 #define ALL_RANKS UINT64_MAX
+#define GRACE_MS 2000u
 
 static uint32_t note_state(const struct failure_note *note)
 {
@@ -88,6 +90,24 @@ static void note_read(const struct group *group, const struct failure_note *note
     }
 }
 
+/* A rank withdraws its extension when it enqueues the call that it was for. Until that has come through, whoever has waited by
+ * the extension's grace must go on waiting. */
+static void tell_extension(struct group *group, uint64_t extra_ns)
+{
+    uint64_t *told_ns = &group->page->note.extra_ns;
+    uint64_t grace_ms = group->options.timeout_ms < GRACE_MS ? group->options.timeout_ms : GRACE_MS;
+    uint64_t since_ns = atomic_load_explicit(&group->withdrawn_ns, memory_order_relaxed);
+    if (extra_ns >= __atomic_load_n(told_ns, __ATOMIC_RELAXED)) {
+        atomic_store_explicit(&group->withdrawn_ns, 0, memory_order_relaxed);
+        note_tell(told_ns, extra_ns);
+    } else if (since_ns == 0) {
+        atomic_store_explicit(&group->withdrawn_ns, clock_now_ns(), memory_order_relaxed);
+    } else if (clock_now_ns() - since_ns > grace_ms * 1000000u) {
+        atomic_store_explicit(&group->withdrawn_ns, 0, memory_order_relaxed);
+        note_tell(told_ns, extra_ns);
+    }
+}
+
 static void tell_device(struct group *group)
 {
     const struct group_options *options = &group->options;
@@ -104,13 +124,13 @@ static void tell_device(struct group *group)
     if (atomic_load_explicit(options->failed, memory_order_acquire) != 0) {
         given_up = ALL_RANKS;
     }
-    note_tell(&group->page->note.extra_ns, extra_ms * 1000000u);
+    tell_extension(group, extra_ms * 1000000u);
     if (__atomic_load_n(&group->page->note.given_up, __ATOMIC_RELAXED) != ALL_RANKS) {
         note_tell(&group->page->note.given_up, given_up);
     }
 }
 
-void gpu_group_poll(struct group *group)
+bool gpu_group_poll(struct group *group)
 {
     const struct failure_note *note = &group->page->note;
     bool trial = atomic_load_explicit(&group->trial_timeout_ns, memory_order_relaxed) != 0; /* reports for itself */
@@ -120,6 +140,7 @@ void gpu_group_poll(struct group *group)
         group->options.fail(group->options.user, &failure);
     }
     tell_device(group);
+    return !trial && __atomic_load_n(&note->poisoned, __ATOMIC_ACQUIRE) != 0;
 }
 
 void gpu_group_wake(struct group *group)

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "base/process.h"
 #include "device/gpu/context.h"
 #include "device/gpu/group.h"
 #include "memory/symmetric.h"
@@ -61,7 +62,7 @@ static void calls_await(struct group *group)
     }
     while (counters_fetch(group) && !calls_complete(group)) {
         const struct timespec pause = {0, pause_ns};
-        gpu_group_poll(group); /* a failure ends the waits of our kernels */
+        (void)gpu_group_poll(group); /* a failure ends the waits of our kernels */
         (void)nanosleep(&pause, NULL);
         pause_ns = pause_ns < PAUSE_NS_MOST ? pause_ns * 2 : PAUSE_NS_MOST;
     }
@@ -122,7 +123,7 @@ static bool holds_plain(const struct group *group)
 /* Lets go of as much as nobody uses. True if the group is gone. */
 static bool group_let_go(struct group *group)
 {
-    if (atomic_load(&group->recordings.graphs) != 0) {
+    if (atomic_load(&group->recordings.graphs) != 0 || group->device->generation != process_generation()) {
         return false;
     }
     struct context_scope scope;
@@ -142,31 +143,40 @@ static bool group_let_go(struct group *group)
     return gone;
 }
 
+static void quarantine_add(struct group *group)
+{
+    (void)pthread_mutex_lock(&lock);
+    group->next = quarantined;
+    quarantined = group;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+/* Without the lock while it frees: a driver may wait for the device then, and the device for a rank that is a thread of this
+ * process and wants the lock. */
 void quarantine_sweep(void)
 {
     (void)pthread_mutex_lock(&lock);
-    for (struct group **link = &quarantined; *link != NULL;) {
-        struct group *group = *link;
-        struct group *next = group->next;
-        if (group_let_go(group)) {
-            *link = next;
-        } else {
-            link = &group->next;
-        }
-    }
+    struct group *group = quarantined;
+    quarantined = NULL;
     (void)pthread_mutex_unlock(&lock);
+    while (group != NULL) {
+        struct group *next = group->next;
+        if (!group_let_go(group)) {
+            quarantine_add(group);
+        }
+        group = next;
+    }
 }
 
 void gpu_group_destroy(struct group *group)
 {
     gpu_group_settle(group);
+    /* From here on drivers may wait for the whole device, where peers of this process may have kernels that wait for us. */
+    group->options.leave(group->options.user);
     group->written_off = group->options.lost(group->options.user);
     gpu_group_wake(group); /* replays from now on do not wait for anybody */
     group->options.segments = NULL;
     group->options.shared = NULL;
-    (void)pthread_mutex_lock(&lock);
-    group->next = quarantined;
-    quarantined = group;
-    (void)pthread_mutex_unlock(&lock);
+    quarantine_add(group);
     quarantine_sweep();
 }

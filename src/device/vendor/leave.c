@@ -155,7 +155,7 @@ void vendor_group_destroy(struct group *group)
 {
     const struct timespec pause = {0, PAUSE_NS};
     while (!failed(group) && !calls_complete(group)) {
-        vendor_group_poll(group); /* an error, a wait that is too long */
+        (void)vendor_group_poll(group); /* an error, a wait that is too long */
         (void)nanosleep(&pause, NULL);
     }
     if (failed(group)) {

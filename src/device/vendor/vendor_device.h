@@ -16,7 +16,7 @@ tutti_status vendor_group_look(struct group *group, uint64_t address, struct mem
 void vendor_group_memory(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes);
 tutti_status vendor_group_call(struct group *group, const struct operation *operation, const tutti_call *call,
                                bool can_block);
-void vendor_group_poll(struct group *group);
+bool vendor_group_poll(struct group *group);
 void vendor_group_wake(struct group *group);
 void vendor_group_abandon(struct group *group);
 void vendor_group_destroy(struct group *group);

@@ -136,17 +136,18 @@ static void calls_look(struct group *group)
     }
 }
 
-void vendor_group_poll(struct group *group)
+bool vendor_group_poll(struct group *group)
 {
     if (atomic_load_explicit(group->options.failed, memory_order_acquire) == 0) {
         errors_look(group);
     }
     /* One thread at a time: the watchdog's, or one that asks for the status. */
     if (atomic_flag_test_and_set(&group->watching)) {
-        return;
+        return false;
     }
     calls_look(group);
     atomic_flag_clear(&group->watching);
+    return false; /* the failures that it finds, it reports */
 }
 
 void vendor_group_wake(struct group *group)

@@ -104,6 +104,20 @@ int capture_end(struct queue &queue, struct graph **graph)
     return SUCCESS;
 }
 
+void capture_abandon(struct queue &queue)
+{
+    struct capture *capture = queue.capture;
+    capture_invalidate(*capture);
+    if (capture->origin != &queue) {
+        capture_forget(queue);
+        return;
+    }
+    struct graph *made = capture->graph;
+    capture_delete(capture);
+    handle_remove(made);
+    delete made;
+}
+
 int capture_exchange_mode(int *mode)
 {
     if (*mode < MODE_GLOBAL || *mode > MODE_RELAXED) {
@@ -153,13 +167,13 @@ int capture_check_legacy(const struct device &device)
     return result;
 }
 
-int capture_add(struct queue &queue, work body)
+int capture_add(struct queue &queue, node_type type, work body)
 {
     struct capture &capture = *queue.capture;
     if (capture.invalidated) {
         return CAPTURE_INVALIDATED;
     }
-    std::unique_ptr<struct node> node(new simgpu::node{std::move(body), queue.frontier, false});
+    std::unique_ptr<struct node> node(new simgpu::node{type, std::move(body), queue.frontier, false});
     for (struct node *before : node->depends) {
         before->has_dependents = true;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <map>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,13 +80,10 @@ static std::vector<int> visible_devices()
     std::vector<int> visible;
     int count = (int)environment_number("SIMGPU_DEVICES", 8);
     const char *text = getenv(driver_is_hip ? "HIP_VISIBLE_DEVICES" : "CUDA_VISIBLE_DEVICES");
-    if (environment_number("SIMGPU_PRIVATE_DEVICE", 0) != 0) {
-        visible.push_back(1000 + (int)getpid());
-        return visible;
-    }
-    if (text == nullptr) {
+    int first = environment_number("SIMGPU_PRIVATE_DEVICES", 0) != 0 ? (1 + (int)getpid()) * DEVICES_MAX : 0;
+    if (text == nullptr || first != 0) {
         for (int physical = 0; physical < count && physical < DEVICES_MAX; physical++) {
-            visible.push_back(physical);
+            visible.push_back(first + physical);
         }
         return visible;
     }
@@ -116,14 +114,21 @@ static struct device *device_make(int ordinal, int physical)
     return device;
 }
 
-int driver_init()
+static void lock_driver()
 {
-    guard held(driver_lock);
-    if (state.process == getpid()) {
-        return SUCCESS;
-    }
-    if (state.process != 0) {
-        return NOT_INITIALIZED; /* a driver does not survive a fork */
+    driver_lock.lock();
+}
+
+static void unlock_driver()
+{
+    driver_lock.unlock();
+}
+
+/* With the lock. */
+static int initialize()
+{
+    if (state.process == 0) { /* no child begins with a lock that nobody gives back */
+        pthread_atfork(lock_driver, unlock_driver, unlock_driver);
     }
     state.process = getpid();
     faults_read();
@@ -132,6 +137,30 @@ int driver_init()
         state.devices.push_back(device_make((int)ordinal, visible[ordinal]));
     }
     return state.devices.empty() ? NO_DEVICE : SUCCESS;
+}
+
+/* A driver does not survive a fork, except for the tests that are used to that: what the parent had is forgotten. */
+static int after_fork()
+{
+    if (environment_number("SIMGPU_FORKS", 0) == 0) {
+        return NOT_INITIALIZED;
+    }
+    queues_forget();
+    contexts.clear();
+    current_ordinal = 0;
+    state.devices.clear();
+    state.faults.clear();
+    state.calls.clear();
+    return initialize();
+}
+
+int driver_init()
+{
+    guard held(driver_lock);
+    if (state.process == getpid()) {
+        return SUCCESS;
+    }
+    return state.process == 0 ? initialize() : after_fork();
 }
 
 int device_count()
@@ -203,7 +232,10 @@ int driver_enter(const char *name)
 {
     guard held(driver_lock);
     if (state.process != getpid()) {
-        return NOT_INITIALIZED;
+        int result = state.process == 0 ? (int)NOT_INITIALIZED : after_fork();
+        if (result != SUCCESS) {
+            return result;
+        }
     }
     return scripted(name);
 }

@@ -13,9 +13,10 @@
  *
  * The environment:
  *   SIMGPU_DEVICES          how many there are; 8
- *   SIMGPU_PRIVATE_DEVICE   1: one device, another one in each process
+ *   SIMGPU_PRIVATE_DEVICES  1: other ones in each process
  *   SIMGPU_MULTIPROCESSORS  of a device; 4, each holding 2 blocks of 512 threads
  *   SIMGPU_ANY_MEMORY       1: devices read any memory of the process, page-locked or not
+ *   SIMGPU_FORKS            1: a forked child has a driver of its own, instead of none at all
  *   SIMGPU_FAULTS           "cuMemCreate=2,cuIpcGetMemHandle@3=1,cuLaunchKernel@2+=invalidate": the call fails with that
  *                           result: always, the third time, from the second time on; "invalidate": every capture is
  *                           invalidated before the call, as if another thread had done something unsafe
@@ -153,6 +154,9 @@ struct task {
     bool done = false;
 };
 
+/* What a node of a graph is; the vendors' numbers. */
+enum node_type { NODE_KERNEL = 0, NODE_MEMCPY = 1, NODE_MEMSET = 2, NODE_HOST = 3, NODE_GRAPH = 4 };
+
 struct queue {
     struct device *device;
     bool non_blocking, legacy;
@@ -177,8 +181,12 @@ struct event {
 struct queue *queue_find(void *handle, int *result);
 struct queue *queue_create(struct device *device, bool non_blocking, bool legacy);
 int queue_destroy(struct queue *queue, guard &held);
+/* In a forked child. */
+void queues_forget();
 /* Enqueues, or records where the stream captures. */
-int queue_submit(struct queue &queue, guard &held, work body, bool waits_if_blocking);
+int queue_submit(struct queue &queue, guard &held, node_type type, work body);
+/* Without asking whether a capture forbids it. */
+void queue_await(struct queue &queue, guard &held);
 int queue_synchronize(struct queue &queue, guard &held);
 int queue_query(struct queue &queue, guard &held);
 /* Until nothing of the device's is left to do. */
@@ -213,8 +221,10 @@ void capture_invalidate(struct capture &capture);
 void capture_invalidate_all();
 /* Work for the legacy stream waits for streams that may capture. */
 int capture_check_legacy(const struct device &device);
-int capture_add(struct queue &queue, work body);
+int capture_add(struct queue &queue, node_type type, work body);
 void capture_forget(struct queue &queue);
+/* Its stream goes: nobody can end it any more if it began there. */
+void capture_abandon(struct queue &queue);
 
 /* -- graph.cpp ------------------------------------------------------------------------------------- */
 
@@ -225,6 +235,7 @@ struct user_object {
 };
 
 struct node {
+    node_type type;
     work body;
     std::vector<struct node *> depends;
     bool has_dependents;
@@ -243,6 +254,7 @@ struct graph {
 
 struct executable {
     std::shared_ptr<struct graph_body> body;
+    std::shared_ptr<struct task> last; /* launch */
 };
 
 struct user_object *object_create(void *pointer, void (*destroy)(void *), unsigned references);

@@ -6,8 +6,8 @@
 int simgpu_enqueue(void *stream, int (*body)(void *argument), void *argument)
 {
     ENTER_STREAM(stream);
-    return simgpu::queue_submit(
-        *queue, held, [body, argument](struct simgpu::queue &) { return body(argument); }, true);
+    return simgpu::queue_submit(*queue, held, simgpu::NODE_KERNEL,
+                                [body, argument](struct simgpu::queue &) { return body(argument); });
 }
 
 int simgpu_alloc(uint64_t *address, size_t bytes)

@@ -37,21 +37,28 @@ graph_body::~graph_body()
     }).detach();
 }
 
+/* "Each launch is ordered behind both any previous work in this stream and any previous launches of this graph" (CUDA Driver
+ * API, cuGraphLaunch). */
 int graph_launch(struct executable &executable, struct queue &queue, guard &held)
 {
     std::shared_ptr<struct graph_body> body = executable.body;
-    return queue_submit(
-        queue, held,
-        [body](struct queue &on) {
-            for (const std::unique_ptr<struct node> &node : body->nodes) {
-                int result = node->body(on);
-                if (result != SUCCESS) {
-                    return result;
-                }
+    bool recorded = queue.capture != nullptr;
+    if (!recorded && executable.last != nullptr && !executable.last->done) {
+        queue.next_waits.push_back(executable.last);
+    }
+    int result = queue_submit(queue, held, NODE_GRAPH, [body](struct queue &on) {
+        for (const std::unique_ptr<struct node> &node : body->nodes) {
+            int failed = node->body(on);
+            if (failed != SUCCESS) {
+                return failed;
             }
-            return (int)SUCCESS;
-        },
-        true);
+        }
+        return (int)SUCCESS;
+    });
+    if (!recorded && result == SUCCESS) {
+        executable.last = queue.last;
+    }
+    return result;
 }
 
 } // namespace simgpu

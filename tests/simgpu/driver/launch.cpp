@@ -124,12 +124,9 @@ int function_launch(void *function, uint32_t blocks, uint32_t threads, bool prog
     kernel_body kernel = static_cast<struct function *>(function)->kernel;
     struct kernel_arguments arguments;
     memcpy(&arguments, parameters[0], sizeof(arguments));
-    return queue_submit(
-        queue, held,
-        [kernel, arguments, blocks, threads, programmatic](struct queue &on) {
-            return run(on, kernel, arguments, blocks, threads, programmatic);
-        },
-        true);
+    return queue_submit(queue, held, NODE_KERNEL, [kernel, arguments, blocks, threads, programmatic](struct queue &on) {
+        return run(on, kernel, arguments, blocks, threads, programmatic);
+    });
 }
 
 void machine_release(struct machine *machine)

@@ -95,25 +95,27 @@ bool pointer_answer(int attribute, uint64_t address, void *place)
 
 int submit_fill(struct queue &queue, guard &held, uint64_t address, uint32_t word, size_t count)
 {
-    return queue_submit(
-        queue, held,
-        [address, word, count](struct queue &) {
-            uint32_t *words = reinterpret_cast<uint32_t *>(address);
-            std::fill(words, words + count, word);
-            return (int)SUCCESS;
-        },
-        false);
+    return queue_submit(queue, held, NODE_MEMSET, [address, word, count](struct queue &) {
+        uint32_t *words = reinterpret_cast<uint32_t *>(address);
+        std::fill(words, words + count, word);
+        return (int)SUCCESS;
+    });
+}
+
+int submit_call(struct queue &queue, guard &held, void (*function)(void *), void *argument)
+{
+    return queue_submit(queue, held, NODE_HOST, [function, argument](struct queue &) {
+        function(argument);
+        return (int)SUCCESS;
+    });
 }
 
 int submit_copy(struct queue &queue, guard &held, void *to, const void *from, size_t bytes)
 {
-    return queue_submit(
-        queue, held,
-        [to, from, bytes](struct queue &) {
-            memcpy(to, from, bytes);
-            return (int)SUCCESS;
-        },
-        false);
+    return queue_submit(queue, held, NODE_MEMCPY, [to, from, bytes](struct queue &) {
+        memcpy(to, from, bytes);
+        return (int)SUCCESS;
+    });
 }
 
 int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count)
@@ -130,8 +132,10 @@ int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *co
     }
     const struct capture *capture = queue->capture;
     *status = capture == nullptr ? 0 : capture->invalidated ? 2 : 1;
-    if (*status == 1) {
+    if (capture != nullptr) {
         *id = capture->id;
+    }
+    if (*status == 1) {
         *graph = capture->graph;
         *nodes = reinterpret_cast<void *const *>(queue->frontier.data());
         *count = queue->frontier.size();
@@ -218,8 +222,49 @@ int graph_instantiate(void **executable, void *graph)
     if (!handle_is(graph)) {
         return INVALID_HANDLE;
     }
-    *executable = new simgpu::executable{static_cast<struct graph *>(graph)->body};
+    *executable = new simgpu::executable{static_cast<struct graph *>(graph)->body, nullptr};
     handle_add(*executable);
+    return SUCCESS;
+}
+
+/* With places: as many as *count says. Without: only how many there are. */
+int graph_nodes(void *graph, void **nodes, size_t *count)
+{
+    guard held(driver_lock);
+    if (!handle_is(graph)) {
+        return INVALID_VALUE;
+    }
+    const std::vector<std::unique_ptr<struct node>> &known = static_cast<struct graph *>(graph)->body->nodes;
+    for (size_t at = 0; nodes != nullptr && at < *count; at++) {
+        nodes[at] = at < known.size() ? known[at].get() : nullptr;
+    }
+    *count = nodes != nullptr ? std::min(*count, known.size()) : known.size();
+    return SUCCESS;
+}
+
+int graph_edges(void *graph, void **from, void **to, size_t *count)
+{
+    guard held(driver_lock);
+    if (!handle_is(graph)) {
+        return INVALID_VALUE;
+    }
+    size_t found = 0;
+    for (const std::unique_ptr<struct node> &node : static_cast<struct graph *>(graph)->body->nodes) {
+        for (struct node *before : node->depends) {
+            if (from != nullptr && to != nullptr && found < *count) {
+                from[found] = before;
+                to[found] = node.get();
+            }
+            found++;
+        }
+    }
+    *count = from != nullptr && to != nullptr ? std::min(*count, found) : found;
+    return SUCCESS;
+}
+
+int graph_node_type(void *node, int *type)
+{
+    *type = static_cast<struct node *>(node)->type;
     return SUCCESS;
 }
 

@@ -48,6 +48,7 @@ const char *result_name(int result);
 bool pointer_answer(int attribute, uint64_t address, void *place);
 
 int submit_fill(struct queue &queue, guard &held, uint64_t address, uint32_t word, size_t count);
+int submit_call(struct queue &queue, guard &held, void (*function)(void *), void *argument);
 int submit_copy(struct queue &queue, guard &held, void *to, const void *from, size_t bytes);
 
 int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count);
@@ -58,6 +59,9 @@ int event_drop(void *event);
 struct event *event_find(void *handle);
 int capture_finish(void *stream, void **graph);
 int graph_instantiate(void **executable, void *graph);
+int graph_nodes(void *graph, void **nodes, size_t *count);
+int graph_edges(void *graph, void **from, void **to, size_t *count);
+int graph_node_type(void *node, int *type);
 int graph_drop(void *graph);
 int executable_drop(void *executable);
 int executable_launch(void *executable, void *stream);

@@ -217,6 +217,12 @@ EXPORT int cuLaunchKernelEx(const struct launch_configuration *launch, void *fun
     return function_launch(function, launch->grid[0], launch->block[0], programmatic, parameters, *queue, held);
 }
 
+EXPORT int cuLaunchHostFunc(void *stream, void (*function)(void *), void *argument)
+{
+    ENTER_STREAM(stream);
+    return submit_call(*queue, held, function, argument);
+}
+
 /* -- memory ----------------------------------------------------------------------------------------- */
 
 EXPORT int cuMemGetAllocationGranularity(size_t *bytes, const struct memory_properties *, int)
@@ -518,6 +524,24 @@ EXPORT int cuGraphExecDestroy(void *executable)
 {
     ENTER();
     return executable_drop(executable);
+}
+
+EXPORT int cuGraphGetNodes(void *graph, void **nodes, size_t *count)
+{
+    ENTER();
+    return graph_nodes(graph, nodes, count);
+}
+
+EXPORT int cuGraphGetEdges(void *graph, void **from, void **to, size_t *count)
+{
+    ENTER();
+    return graph_edges(graph, from, to, count);
+}
+
+EXPORT int cuGraphNodeGetType(void *node, int *type)
+{
+    ENTER();
+    return graph_node_type(node, type);
 }
 
 EXPORT int cuGraphDestroy(void *graph)

@@ -178,6 +178,12 @@ EXPORT int hipModuleLaunchKernel(void *function, unsigned grid_x, unsigned grid_
     return function_launch(function, grid_x, block_x, false, parameters, *queue, held);
 }
 
+EXPORT int hipLaunchHostFunc(void *stream, void (*function)(void *), void *argument)
+{
+    ENTER_STREAM(stream);
+    return submit_call(*queue, held, function, argument);
+}
+
 /* -- memory ----------------------------------------------------------------------------------------- */
 
 EXPORT int hipMalloc(uint64_t *address, size_t bytes)
@@ -402,6 +408,24 @@ EXPORT int hipGraphExecDestroy(void *executable)
 {
     ENTER();
     return executable_drop(executable);
+}
+
+EXPORT int hipGraphGetNodes(void *graph, void **nodes, size_t *count)
+{
+    ENTER();
+    return graph_nodes(graph, nodes, count);
+}
+
+EXPORT int hipGraphGetEdges(void *graph, void **from, void **to, size_t *count)
+{
+    ENTER();
+    return graph_edges(graph, from, to, count);
+}
+
+EXPORT int hipGraphNodeGetType(void *node, int *type)
+{
+    ENTER();
+    return graph_node_type(node, type);
 }
 
 EXPORT int hipGraphDestroy(void *graph)

@@ -25,17 +25,6 @@ static int memory(size_t *free_bytes, size_t *all_bytes)
     return simgpu::SUCCESS;
 }
 
-static int host_function(struct simgpu::queue &queue, simgpu::guard &held, void (*function)(void *), void *argument)
-{
-    return simgpu::queue_submit(
-        queue, held,
-        [function, argument](struct simgpu::queue &) {
-            function(argument);
-            return (int)simgpu::SUCCESS;
-        },
-        false);
-}
-
 EXPORT int cuEventElapsedTime(float *ms, void *from, void *to)
 {
     ENTER();
@@ -58,16 +47,4 @@ EXPORT int hipMemGetInfo(size_t *free_bytes, size_t *all_bytes)
 {
     ENTER();
     return memory(free_bytes, all_bytes);
-}
-
-EXPORT int cuLaunchHostFunc(void *stream, void (*function)(void *), void *argument)
-{
-    ENTER_STREAM(stream);
-    return host_function(*queue, held, function, argument);
-}
-
-EXPORT int hipLaunchHostFunc(void *stream, void (*function)(void *), void *argument)
-{
-    ENTER_STREAM(stream);
-    return host_function(*queue, held, function, argument);
 }

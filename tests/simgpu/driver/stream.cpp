@@ -2,6 +2,7 @@
 #include "simgpu/driver/driver.h"
 
 #include <chrono>
+#include <fenv.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -9,14 +10,19 @@ namespace simgpu
 {
 
 /* A task is done, somewhere. Never destroyed: workers outlive main. */
-static std::condition_variable &finished = *new std::condition_variable();
+static std::condition_variable *finished = new std::condition_variable();
 
 static std::vector<struct queue *> &all_queues = *new std::vector<struct queue *>();
 
+static bool environment_says(const char *name)
+{
+    const char *text = getenv(name);
+    return text != nullptr && text[0] != 0 && text[0] != '0';
+}
+
 static bool blocking_launches()
 {
-    const char *text = getenv(driver_is_hip ? "AMD_SERIALIZE_KERNEL" : "CUDA_LAUNCH_BLOCKING");
-    return text != nullptr && text[0] != 0 && text[0] != '0';
+    return environment_says(driver_is_hip ? "AMD_SERIALIZE_KERNEL" : "CUDA_LAUNCH_BLOCKING");
 }
 
 /* -- workers --------------------------------------------------------------------------------------- */
@@ -33,6 +39,7 @@ static bool ready(const struct task &task)
 
 static void worker(struct queue *queue)
 {
+    fesetenv(FE_DFL_ENV); /* devices do not round as the caller's thread does */
     guard held(driver_lock);
     for (;;) {
         while (queue->tasks.empty() && !queue->stopping) {
@@ -43,7 +50,7 @@ static void worker(struct queue *queue)
         }
         std::shared_ptr<struct task> task = queue->tasks.front();
         while (!ready(*task)) {
-            finished.wait(held);
+            finished->wait(held);
         }
         held.unlock();
         int result = task->body(*queue);
@@ -55,7 +62,7 @@ static void worker(struct queue *queue)
         queue->tasks.pop_front();
         task->waits.clear();
         task->done = true;
-        finished.notify_all();
+        finished->notify_all();
     }
     machine_release(queue->machine);
     held.unlock();
@@ -82,7 +89,16 @@ struct queue *queue_create(struct device *device, bool non_blocking, bool legacy
     queue->legacy = legacy;
     all_queues.push_back(queue);
     handle_add(queue);
+    if (!legacy) {
+        worker_start(*queue); /* now, and not when a capture is open */
+    }
     return queue;
+}
+
+void queues_forget()
+{
+    all_queues.clear();                       /* their threads stayed behind in the parent, */
+    finished = new std::condition_variable(); /* and those that waited */
 }
 
 struct queue *queue_find(void *handle, int *result)
@@ -104,8 +120,7 @@ struct queue *queue_find(void *handle, int *result)
 int queue_destroy(struct queue *queue, guard &)
 {
     if (queue->capture != nullptr) {
-        capture_invalidate(*queue->capture);
-        capture_forget(*queue);
+        capture_abandon(*queue);
     }
     handle_remove(queue);
     for (size_t at = 0; at < all_queues.size(); at++) {
@@ -144,10 +159,23 @@ static void push(struct queue &queue, work body)
     queue.wake.notify_one();
 }
 
-int queue_submit(struct queue &queue, guard &held, work body, bool waits_if_blocking)
+static void await(const std::shared_ptr<struct task> &task, guard &held)
+{
+    while (task != nullptr && !task->done) {
+        finished->wait(held);
+    }
+}
+
+void queue_await(struct queue &queue, guard &held)
+{
+    std::shared_ptr<struct task> last = queue.last;
+    await(last, held);
+}
+
+int queue_submit(struct queue &queue, guard &held, node_type type, work body)
 {
     if (queue.capture != nullptr) {
-        return capture_add(queue, std::move(body));
+        return capture_add(queue, type, std::move(body));
     }
     if (queue.legacy) {
         int result = capture_check_legacy(*queue.device);
@@ -156,22 +184,21 @@ int queue_submit(struct queue &queue, guard &held, work body, bool waits_if_bloc
         }
     }
     push(queue, std::move(body));
-    return waits_if_blocking && blocking_launches() ? queue_synchronize(queue, held) : (int)SUCCESS;
-}
-
-static void await(const std::shared_ptr<struct task> &task, guard &held)
-{
-    while (task != nullptr && !task->done) {
-        finished.wait(held);
+    bool launches = type == NODE_KERNEL || type == NODE_GRAPH || type == NODE_HOST;
+    if (launches && blocking_launches()) {
+        queue_await(queue, held);
+        return queue.device->failed;
     }
+    return SUCCESS;
 }
 
 /* Asking a capturing stream what it has done makes no sense, and spoils the capture. */
 static int refuse_capturing(struct queue &queue)
 {
     if (queue.capture == nullptr) {
-        return SUCCESS;
+        return capture_check_unsafe();
     }
+    (void)capture_check_unsafe(); /* others may forbid it, too */
     capture_invalidate(*queue.capture);
     return CAPTURE_UNSUPPORTED;
 }
@@ -183,8 +210,7 @@ int queue_synchronize(struct queue &queue, guard &held)
         return result;
     }
     struct device *device = queue.device;
-    std::shared_ptr<struct task> last = queue.last;
-    await(last, held);
+    queue_await(queue, held);
     return device->failed;
 }
 
@@ -222,24 +248,21 @@ static double now_ms()
 
 int event_record(struct event &event, struct queue &queue, guard &held)
 {
+    if (queue.capture != nullptr && queue.capture->invalidated) {
+        return CAPTURE_INVALIDATED;
+    }
     event.capture_id = 0;
     event.nodes.clear();
     if (queue.capture != nullptr) {
-        if (queue.capture->invalidated) {
-            return CAPTURE_INVALIDATED;
-        }
         event.capture_id = queue.capture->id;
         event.nodes = queue.frontier;
         return SUCCESS;
     }
     std::shared_ptr<double> completed_ms = std::make_shared<double>(0);
-    int result = queue_submit(
-        queue, held,
-        [completed_ms](struct queue &) {
-            *completed_ms = now_ms();
-            return (int)SUCCESS;
-        },
-        false);
+    int result = queue_submit(queue, held, NODE_MEMSET, [completed_ms](struct queue &) {
+        *completed_ms = now_ms();
+        return (int)SUCCESS;
+    });
     event.recorded = queue.last;
     event.completed_ms = completed_ms;
     return result;
@@ -249,8 +272,11 @@ int event_record(struct event &event, struct queue &queue, guard &held)
 static int wait_captured(struct event &event, struct queue &queue)
 {
     struct capture *capture = capture_by_id(event.capture_id);
-    if (capture == nullptr) {
-        return CAPTURED_EVENT; /* that capture has ended */
+    if (capture == nullptr) { /* that capture has ended */
+        if (queue.capture != nullptr) {
+            capture_invalidate(*queue.capture);
+        }
+        return CAPTURED_EVENT;
     }
     if (queue.capture != nullptr && queue.capture != capture) {
         capture_invalidate(*capture);
@@ -284,9 +310,6 @@ int event_wait(struct event &event, struct queue &queue, guard &)
         return wait_captured(event, queue);
     }
     if (queue.capture != nullptr) {
-        if (event.recorded == nullptr) {
-            return SUCCESS;
-        }
         capture_invalidate(*queue.capture);
         return CAPTURE_ISOLATION; /* what was recorded outside of the capture */
     }
@@ -299,8 +322,9 @@ int event_wait(struct event &event, struct queue &queue, guard &)
 static int refuse_captured(struct event &event)
 {
     struct capture *capture = capture_by_id(event.capture_id);
+    int unsafe = capture_check_unsafe();
     if (event.capture_id == 0) {
-        return capture_check_unsafe();
+        return unsafe;
     }
     if (capture != nullptr) {
         capture_invalidate(*capture);
