@@ -41,6 +41,9 @@ struct launch_attribute {
 namespace simgpu
 {
 
+/* SIMGPU_VERSION, or this. */
+int version_or(int usual);
+
 /* Names of results: both vendors' lists, with the vendor's prefix in front. */
 const char *result_name(int result);
 

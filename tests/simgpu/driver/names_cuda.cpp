@@ -37,7 +37,7 @@ EXPORT int cuInit(unsigned)
 
 EXPORT int cuDriverGetVersion(int *version)
 {
-    *version = 12080;
+    *version = version_or(12080);
     return SUCCESS;
 }
 

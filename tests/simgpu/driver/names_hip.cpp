@@ -23,7 +23,7 @@ EXPORT int hipInit(unsigned)
 
 EXPORT int hipRuntimeGetVersion(int *version)
 {
-    *version = 60342134;
+    *version = version_or(60342134);
     return SUCCESS;
 }
 

@@ -315,6 +315,8 @@ int event_wait(struct event &event, struct queue &queue, guard &)
     }
     if (event.recorded != nullptr && !event.recorded->done) {
         queue.next_waits.push_back(event.recorded);
+        push(queue,
+             [](struct simgpu::queue &) { return (int)SUCCESS; }); /* the stream is not done before the event is */
     }
     return SUCCESS;
 }
