@@ -90,7 +90,9 @@ static bool group_departed(void *user, int rank)
 static void group_leave(void *user)
 {
     tutti_comm *comm = user;
-    atomic_store_explicit(&comm->controls[comm->rank]->departed, 1, memory_order_release);
+    if (comm->leaving) { /* else another backend's group follows this one */
+        atomic_store_explicit(&comm->controls[comm->rank]->departed, 1, memory_order_release);
+    }
 }
 
 static uint64_t group_lost(void *user)

@@ -66,6 +66,7 @@ struct tutti_comm {
     pthread_mutex_t wake_lock;
     struct tick tick; /* polls the group, if its backend wants that */
     bool awake;       /* under wake_lock: `group` may be woken; not before it is made nor once its destruction began */
+    bool leaving;     /* this rank destroys it */
 };
 
 /* TUTTI_OK if work may be enqueued. Else the communicator's first failure, with its sentence set for this

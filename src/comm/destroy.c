@@ -11,6 +11,7 @@
 /* In this process; in a forked child the backend's threads are missing, so that nothing of it can be waited for. */
 static void leave(tutti_comm *comm)
 {
+    comm->leaving = true;
     assemble_group_undo(comm);
     if (comm->peers != NULL) {
         peers_detach(comm->peers, comm);

@@ -97,12 +97,10 @@ static void tell_extension(struct group *group, uint64_t extra_ns)
     uint64_t *told_ns = &group->page->note.extra_ns;
     uint64_t grace_ms = group->options.timeout_ms < GRACE_MS ? group->options.timeout_ms : GRACE_MS;
     uint64_t since_ns = atomic_load_explicit(&group->withdrawn_ns, memory_order_relaxed);
-    if (extra_ns >= __atomic_load_n(told_ns, __ATOMIC_RELAXED)) {
-        atomic_store_explicit(&group->withdrawn_ns, 0, memory_order_relaxed);
-        note_tell(told_ns, extra_ns);
-    } else if (since_ns == 0) {
+    bool less = extra_ns < __atomic_load_n(told_ns, __ATOMIC_RELAXED);
+    if (less && since_ns == 0) {
         atomic_store_explicit(&group->withdrawn_ns, clock_now_ns(), memory_order_relaxed);
-    } else if (clock_now_ns() - since_ns > grace_ms * 1000000u) {
+    } else if (!less || clock_now_ns() - since_ns > grace_ms * 1000000u) {
         atomic_store_explicit(&group->withdrawn_ns, 0, memory_order_relaxed);
         note_tell(told_ns, extra_ns);
     }
