@@ -259,6 +259,22 @@ static int batch_submit(struct batch *batch)
     return simgpu_enqueue(batch->stream, batch_run, batch) == 0 ? SUCCESS : 1;
 }
 
+/* What is received must not land on what is sent: the vendor promises no order between them. */
+static bool batch_overlaps(const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        for (size_t j = 0; j < batch->count; j++) {
+            const struct operation *send = &batch->operations[i];
+            const struct operation *recv = &batch->operations[j];
+            if (send->kind == SEND && recv->kind == RECV && send->src < recv->dst + recv->count &&
+                recv->dst < send->src + send->count) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static struct batch *batch_new(struct comm *comm, void *stream)
 {
     struct batch *batch = calloc(1, sizeof(*batch));
@@ -300,7 +316,7 @@ EXPORT int ncclGroupEnd(void)
         return SUCCESS;
     }
     group_batch = NULL;
-    return batch_submit(batch);
+    return batch_overlaps(batch) ? INVALID_USAGE : batch_submit(batch);
 }
 
 EXPORT int ncclAllReduce(const void *src, void *dst, size_t count, int dtype, int op, struct comm *comm, void *stream)
