@@ -6,7 +6,7 @@
  *
  * A rank's arena in device memory, mapped by all ranks at creation, holds per lane
  *
- *     head     4096 bytes: struct arena_head
+ *     head     32768 bytes: struct arena_head, then struct arena_flags
  *     half 0   half_bytes, every word SENTINEL while unused
  *     half 1   half_bytes, likewise
  *
@@ -20,7 +20,8 @@
 #include <stdint.h>
 
 #define KERNEL_WORLD_MAX 8
-#define ARENA_HEAD_BYTES 4096
+#define ARENA_HEAD_BYTES 32768
+#define ARENA_FLAGS_AT 4096
 #define SENTINEL 0xffffffffu
 
 /* Threads of a block, at most. */
@@ -42,6 +43,24 @@ struct arena_head {
     uint64_t reserved[2];
     /* Nonzero: the communicator has failed, leave at once. Set by a peer, by this rank or by the host. */
     uint32_t abort;
+};
+
+/* What blocks of the direct protocol tell the same block of their peers (direct.cu). [block][rank], written by that rank. A flag
+ * holds the number of the call that it was set for, plus one: no other value is ever waited for, and nothing is cleared. */
+#define KERNEL_DIRECT_BLOCKS_MAX 128
+struct arena_flags {
+    struct {
+        uint64_t ballot, call; /* call: stored with release, after the ballot */
+    } start[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];
+    uint64_t done[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];
+};
+
+/* How this rank reaches all ranks' buffers of one captured call, in memory of its own device. Written pointers first, the ballot
+ * last; a kernel reads the ballot first. */
+struct direct_entry {
+    uint64_t ballot; /* 0: not committed. Else commit and position in it: the same on all ranks, never given again */
+    uint64_t ticket; /* of the call that the entry is for; never given again */
+    uint64_t src[KERNEL_WORLD_MAX], dst[KERNEL_WORLD_MAX];
 };
 
 /* The first failure that a kernel of this rank met, in host memory that the device can write. */
@@ -84,13 +103,16 @@ struct kernel_arguments {
     uint32_t kind;                    /* tutti_collective */
     uint32_t root;
     uint32_t lane;
-    uint32_t reserved;
+    uint32_t
+        rounds; /* direct: of round_units, the last one shorter; odd, so that launches still take halves in turns */
     uint64_t signature;
     uint64_t timeout_ns;
     uint64_t note; /* struct failure_note, as the device sees it */
     /* Distance in bytes of the blocks of src (all_to_all, reduce_scatter) and of dst (all_gather, all_to_all). */
     uint64_t src_stride, dst_stride;
     uint64_t row_bytes, row_stride; /* all_gather_rows: dst's row is row_stride long; 0: dense blocks */
+    uint64_t entry, ticket;         /* direct: struct direct_entry and what it must hold; 0: none */
+    uint64_t round_units;           /* direct: what the staging holds at a time */
     uint64_t row_first;             /* byte of the dense source rows at which this launch begins */
 };
 

@@ -116,6 +116,25 @@ PORT_DEVICE void port_store_release_system(uint32_t *to, uint32_t value)
     asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 
+/* The same for 8 bytes; and a load with acquire: what was stored before the value that it sees is seen after it. */
+PORT_DEVICE void port_store_release_system8(uint64_t *to, uint64_t value)
+{
+    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+}
+
+PORT_DEVICE uint64_t port_load_acquire_system8(const uint64_t *from)
+{
+    uint64_t value;
+    asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
+    return value;
+}
+
+/* Orders what this thread stored and saw before it before what it stores and sees after it, for everybody. */
+PORT_DEVICE void port_fence_system()
+{
+    asm volatile("fence.acq_rel.sys;" ::: "memory");
+}
+
 /* Claims a word that is 0 by writing 1. True for the one that claimed it. */
 PORT_DEVICE bool port_claim_system(uint32_t *word)
 {

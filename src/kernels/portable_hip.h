@@ -142,6 +142,23 @@ PORT_DEVICE void port_store_release_system(uint32_t *to, uint32_t value)
     __hip_atomic_store(to, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
 }
 
+/* The same for 8 bytes; and a load with acquire: what was stored before the value that it sees is seen after it. */
+PORT_DEVICE void port_store_release_system8(uint64_t *to, uint64_t value)
+{
+    __hip_atomic_store(to, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+
+PORT_DEVICE uint64_t port_load_acquire_system8(const uint64_t *from)
+{
+    return __hip_atomic_load(from, __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+
+/* Orders what this thread stored and saw before it before what it stores and sees after it, for everybody. */
+PORT_DEVICE void port_fence_system()
+{
+    __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "");
+}
+
 /* Claims a word that is 0 by writing 1. True for the one that claimed it. */
 PORT_DEVICE bool port_claim_system(uint32_t *word)
 {

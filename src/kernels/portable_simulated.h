@@ -27,6 +27,7 @@ extern __thread const struct simulated_place *simulated_here;
 void simulated_load(const void *from, void *value, uint32_t bytes, enum simulated_order, enum simulated_scope);
 void simulated_store(void *to, const void *value, uint32_t bytes, enum simulated_order, enum simulated_scope);
 bool simulated_claim(uint32_t *word);
+void simulated_fence();
 void simulated_add(uint64_t *counter, uint64_t amount);
 uint64_t simulated_fetch_add(uint64_t *counter, uint64_t amount);
 bool simulated_barrier(bool value);
@@ -152,6 +153,25 @@ PORT_DEVICE void port_store_system(uint32_t *to, uint32_t value)
 PORT_DEVICE void port_store_release_system(uint32_t *to, uint32_t value)
 {
     simulated_store(to, &value, sizeof(value), SIMULATED_RELEASE, SIMULATED_SYSTEM);
+}
+
+/* The same for 8 bytes; and a load with acquire: what was stored before the value that it sees is seen after it. */
+PORT_DEVICE void port_store_release_system8(uint64_t *to, uint64_t value)
+{
+    simulated_store(to, &value, sizeof(value), SIMULATED_RELEASE, SIMULATED_SYSTEM);
+}
+
+PORT_DEVICE uint64_t port_load_acquire_system8(const uint64_t *from)
+{
+    uint64_t value;
+    simulated_load(from, &value, sizeof(value), SIMULATED_ACQUIRE, SIMULATED_SYSTEM);
+    return value;
+}
+
+/* Orders what this thread stored and saw before it before what it stores and sees after it, for everybody. */
+PORT_DEVICE void port_fence_system()
+{
+    simulated_fence();
 }
 
 PORT_DEVICE bool port_claim_system(uint32_t *word)

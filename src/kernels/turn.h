@@ -186,6 +186,12 @@ PORT_DEVICE struct turn turn_begin(const struct kernel_arguments &arguments)
     return turn;
 }
 
+/* Between the rounds of one launch. */
+PORT_DEVICE void turn_swap_halves(const struct kernel_arguments &arguments, struct turn &turn)
+{
+    turn.half = 2 * (uint64_t)ARENA_HEAD_BYTES + arguments.half_bytes - turn.half;
+}
+
 /* After the block's first stores to its peers, while they travel: what nobody is in a hurry for. All threads of the block; all of
  * them have read the epoch behind it, so that from here on the block may count itself. Under programmatic launch it does,
  * in `begun`: the addition returns a value, which letting the successor in waits for. It has then been performed, and the

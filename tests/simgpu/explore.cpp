@@ -135,6 +135,12 @@ static const struct hunt hunts[] = {
     {MUTANT_WEAK_COUNTER, FAMILY_FOREIGN, 3000},
     {MUTANT_SUCCESSOR_AT_ONCE, FAMILY_LANES, 500},
     {MUTANT_MISSING_RELEASE, FAMILY_ABSENT, 500},
+    {MUTANT_MISSING_RELEASE, FAMILY_DIRECT, 2000},
+    {MUTANT_MISSING_FENCE, FAMILY_DIRECT, 5000},
+    {MUTANT_MISSING_BARRIER, FAMILY_DIRECT, 500},
+    {MUTANT_MISSING_RESET, FAMILY_DIRECT, 500},
+    {MUTANT_SINGLE_BUFFER, FAMILY_DIRECT, 5000},
+    {MUTANT_EPOCH_AT_ONCE, FAMILY_DIRECT, 500},
     {MUTANT_DEAF_TO_TIME, FAMILY_ABSENT, 200},
     {MUTANT_DEAF_TO_ABORT, FAMILY_ABORTED, 200},
 };
@@ -154,7 +160,7 @@ static int hunt_all(struct machine &machine)
 /* Seeds for a family, unless the command says how many: some seconds in all. */
 static uint64_t seeds_for(uint32_t family)
 {
-    static const uint64_t normal[FAMILY_COUNT] = {1500, 500, 1500, 80, 4000, 800, 500, 400, 200, 600, 600, 800};
+    static const uint64_t normal[FAMILY_COUNT] = {1500, 500, 1500, 400, 80, 4000, 800, 500, 400, 200, 600, 600, 800};
     uint64_t seeds = normal[family];
     return effort() == EFFORT_QUICK ? seeds / 10 : effort() == EFFORT_LONG ? seeds * 100 : seeds;
 }

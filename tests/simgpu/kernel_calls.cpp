@@ -240,6 +240,16 @@ extern "C" bool simulated_claim(uint32_t *word)
     return memory_exchange(machine, *machine.current, reinterpret_cast<uint64_t>(word), 4, claim, 0) == 0;
 }
 
+extern "C" void simulated_fence()
+{
+    struct machine &machine = *machine_here;
+    machine_pause(machine);
+    forget_polling(*machine.current);
+    if (!is(machine, MUTANT_MISSING_FENCE)) {
+        memory_fence(machine, *machine.current);
+    }
+}
+
 extern "C" void simulated_add(uint64_t *counter, uint64_t amount)
 {
     struct machine &machine = *machine_here;

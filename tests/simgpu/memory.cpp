@@ -356,6 +356,17 @@ uint64_t memory_exchange(struct machine &machine, struct thread &thread, uint64_
     return old;
 }
 
+void memory_fence(struct machine &machine, struct thread &thread)
+{
+    struct store_buffer *const buffers[2] = {&thread.block->buffer, &thread.buffer};
+    for (struct store_buffer *buffer : buffers) {
+        while (!buffer->entries.empty() && perform_some(machine, *buffer)) {
+        }
+    }
+    thread.floor = machine.memory.now;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
 /* Live grids have thousands of threads: most of what they stored is performed, in any order of threads. */
 static void thin_out(struct machine &machine, struct block &block)
 {

@@ -23,6 +23,8 @@
  *    buffer like stores.
  * 9. A grid has completed only when its stores are performed (CUDA C++ Programming Guide; HSA: a kernel dispatch packet's
  *    release fence at system scope).
+ * 10. A fence of acquire and release performs what its thread stored before it, and its block before a barrier that the thread
+ *    passed, before what the thread does next; it sees nothing older afterwards (PTX: fence.acq_rel; AMDGPU: fence).
  *
  * Stronger than the hardware: a performed store is visible to everybody at once, except by rule 4; a store is never
  * performed before an earlier load of its thread (no load buffering). docs/protocols-gpu.md needs neither.
@@ -106,6 +108,9 @@ uint64_t memory_exchange(struct machine &machine, struct thread &thread, uint64_
 
 /* Performs one pending store, of `rank` if that is not negative, chosen by chance. False: there is none. */
 bool memory_perform_one(struct machine &machine, int except_rank);
+
+/* Rule 10. */
+void memory_fence(struct machine &machine, struct thread &thread);
 
 /* Rule 7. */
 void memory_barrier(struct machine &machine, struct block &block);

@@ -22,6 +22,7 @@ enum mutant : uint32_t {
     MUTANT_SENTINEL_SENT,        /* data that looks like an empty slot is sent as it is */
     MUTANT_FIRST_WORD_CHECKED,   /* a vector counts as arrived when its first word has */
     MUTANT_TORN_PAIRS,           /* 8-byte accesses in two pieces */
+    MUTANT_MISSING_FENCE,        /* fences order nothing */
     MUTANT_MISSING_RELEASE,      /* release stores are relaxed */
     MUTANT_MISSING_BARRIER,      /* barriers of a block hold nobody */
     MUTANT_EPOCH_BY_ONE_BLOCK,   /* block 0 advances the epoch for all blocks */
@@ -39,10 +40,11 @@ enum mutant : uint32_t {
 inline const char *mutant_name(uint32_t mutant)
 {
     static const char *const names[MUTANT_COUNT] = {
-        "none",          "single_buffer",     "missing_reset", "weak_reset",          "weak_stores",
-        "sentinel_sent", "first_word",        "torn_pairs",    "missing_release",     "missing_barrier",
-        "one_block",     "without_others",    "epoch_at_once", "no_predecessor_wait", "epoch_from_ended",
-        "weak_counter",  "successor_at_once", "deaf_to_abort", "deaf_to_time",
+        "none",           "single_buffer",     "missing_reset",       "weak_reset",
+        "weak_stores",    "sentinel_sent",     "first_word",          "torn_pairs",
+        "missing_fence",  "missing_release",   "missing_barrier",     "one_block",
+        "without_others", "epoch_at_once",     "no_predecessor_wait", "epoch_from_ended",
+        "weak_counter",   "successor_at_once", "deaf_to_abort",       "deaf_to_time",
     };
     return mutant < MUTANT_COUNT ? names[mutant] : "?";
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <stdio.h>
+#include <string.h>
 
 #include "tutti/tutti.h"
 
@@ -13,20 +14,20 @@ namespace simgpu
 const char *family_name(uint32_t family)
 {
     static const char *const names[FAMILY_COUNT] = {
-        "one_shot",     "two_shot", "reduce_scatter", "copies", "words", "mixed",
-        "programmatic", "foreign",  "lanes",          "absent", "late",  "aborted",
+        "one_shot",     "two_shot", "reduce_scatter", "direct", "copies", "words",   "mixed",
+        "programmatic", "foreign",  "lanes",          "absent", "late",   "aborted",
     };
     return family < FAMILY_COUNT ? names[family] : "?";
 }
 
-enum protocol { ONE_SHOT, TWO_SHOT, REDUCE_SCATTER, COPIES, WORDS, PROTOCOLS };
+enum protocol { ONE_SHOT, TWO_SHOT, REDUCE_SCATTER, DIRECT, COPIES, WORDS, PROTOCOLS };
 
 static void draw_reduction(struct random &random, struct call &call, uint32_t world)
 {
     call.dtype = random.below(3);
     call.op = random.chance(40000) ? (uint32_t)TUTTI_SUM : random.below(3);
     uint32_t elements = call.dtype == TUTTI_F32 ? 4 : 8; /* of 16 bytes */
-    uint32_t tiles = call.kind == TUTTI_ALL_REDUCE && call.kernel_stem[6] == 't' ? world : 1;
+    uint32_t tiles = call.kind == TUTTI_ALL_REDUCE && call.kernel_stem[6] != 'o' ? world : 1;
     uint64_t vecs = 1 + random.below((5u * call.blocks << call.tile_shift) / 2 * tiles + 1);
     call.units = vecs * elements;
     if (random.chance(32768)) {
@@ -39,6 +40,28 @@ static void draw_reduction(struct random &random, struct call &call, uint32_t wo
         call.dst_shift[rank] = aligned ? 0 : random.below(elements) * width;
         call.in_place[rank] = random.chance(16384);
     }
+}
+
+/* In rounds of whole vectors. Only whole vectors at whole addresses are ever committed. */
+static void draw_direct(struct random &random, struct call &call, bool one_round)
+{
+    static const enum votes drawn[] = {votes::all, votes::all, votes::none, votes::mixed};
+    uint32_t elements = call.dtype == TUTTI_F32 ? 4 : 8;
+    call.votes = drawn[random.below(4)];
+    if (call.votes != votes::none) {
+        call.units = (call.units + elements - 1) / elements * elements;
+        memset(call.src_shift, 0, sizeof(call.src_shift));
+        memset(call.dst_shift, 0, sizeof(call.dst_shift));
+    }
+    uint64_t vecs = (call.units + elements - 1) / elements;
+    uint64_t wanted = one_round ? 1 : 1 + 2 * random.below(3);
+    uint64_t most = (vecs + wanted - 1) / wanted;
+    call.rounds = (uint32_t)((vecs + most - 1) / most);
+    if (call.rounds % 2 == 0) { /* too few vectors for that */
+        most = vecs;
+        call.rounds = 1;
+    }
+    call.round_units = most * elements;
 }
 
 static void draw_copy(struct random &random, struct call &call, uint32_t world)
@@ -61,9 +84,10 @@ static void draw_copy(struct random &random, struct call &call, uint32_t world)
     }
 }
 
-static struct call draw_call(struct random &random, uint32_t protocol, uint32_t world)
+static struct call draw_call(struct random &random, uint32_t protocol, uint32_t world, bool one_round)
 {
-    static const char *const stems[] = {"tutti_one_shot", "tutti_two_shot", "tutti_reduce_scatter", nullptr, nullptr};
+    static const char *const stems[] = {"tutti_one_shot", "tutti_two_shot", "tutti_reduce_scatter",
+                                        "tutti_direct",   nullptr,          nullptr};
     struct call call = {};
     call.kernel_stem = stems[protocol];
     call.blocks = 1u << random.below(3); /* a power of two */
@@ -80,6 +104,10 @@ static struct call draw_call(struct random &random, uint32_t protocol, uint32_t 
         call.kind = protocol == REDUCE_SCATTER ? TUTTI_REDUCE_SCATTER : TUTTI_ALL_REDUCE;
         draw_reduction(random, call, world);
     }
+    call.rounds = 1;
+    if (protocol == DIRECT) {
+        draw_direct(random, call, one_round);
+    }
     call.produced = random.chance(16384);
     call.eager = random.chance(32768);
     return call;
@@ -95,7 +123,10 @@ static uint64_t half_needed(const struct call &call, uint32_t world)
                                    : std::max<uint64_t>(1, (call.units + 59) / 60) * 64;
         return (slot + 63) / 64 * 64 * world;
     }
-    if (call.kernel_stem[6] == 't') {
+    if (call.kernel_stem[6] == 'd') {
+        vecs = call.round_units * (call.dtype == TUTTI_F32 ? 4 : 2) / 16;
+    }
+    if (call.kernel_stem[6] == 't' || call.kernel_stem[6] == 'd') {
         return (vecs + world - 1) / world * 16 * 2 * world;
     }
     return vecs * 16 * world;
@@ -103,7 +134,7 @@ static uint64_t half_needed(const struct call &call, uint32_t world)
 
 static void draw_calls(struct random &random, struct scenario &scenario)
 {
-    static const uint32_t protocols[] = {ONE_SHOT, TWO_SHOT, REDUCE_SCATTER, COPIES, WORDS};
+    static const uint32_t protocols[] = {ONE_SHOT, TWO_SHOT, REDUCE_SCATTER, DIRECT, COPIES, WORDS};
     bool copies = scenario.family == FAMILY_COPIES;
     uint32_t count = copies ? 3 + random.below(2) : 3 + random.below(5);
     for (uint32_t number = 0; number < count * scenario.lanes; number++) {
@@ -111,7 +142,7 @@ static void draw_calls(struct random &random, struct scenario &scenario)
         if (protocol == COPIES && !copies && random.chance(45000)) {
             protocol = WORDS; /* copies need many threads: fewer of them */
         }
-        scenario.calls.push_back(draw_call(random, protocol, scenario.world));
+        scenario.calls.push_back(draw_call(random, protocol, scenario.world, scenario.family >= FAMILY_ABSENT));
         scenario.calls.back().lane = number % scenario.lanes;
     }
     for (const struct call &call : scenario.calls) {

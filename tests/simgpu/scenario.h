@@ -25,6 +25,7 @@ enum family : uint32_t {
     FAMILY_ONE_SHOT,
     FAMILY_TWO_SHOT,
     FAMILY_REDUCE_SCATTER,
+    FAMILY_DIRECT, /* entries that are committed before, in the middle, on some ranks, or never */
     FAMILY_COPIES,
     FAMILY_WORDS,
     FAMILY_MIXED,        /* all protocols on one lane */
@@ -45,6 +46,9 @@ const char *family_name(uint32_t family);
 /* How the host ends the waiting for a rank that stays away. */
 enum class ending { timeout, abort_words, note_all, note_rank };
 
+/* What is in the ranks' entries for a call: the same ballot on all of them; none; or each rank draws, and is also late with it. */
+enum class votes { all, none, mixed };
+
 /* One collective on one lane, the same on all ranks but for alignments. */
 struct call {
     const char *kernel_stem; /* nullptr: a kernel without type and world in its name */
@@ -53,6 +57,9 @@ struct call {
     uint32_t blocks, tile_shift, lane;
     uint64_t row_bytes, row_stride;
     bool words;
+    uint32_t rounds; /* direct */
+    uint64_t round_units;
+    enum votes votes;
     bool produced; /* a kernel of the same stream writes the input */
     bool eager;
     bool in_place[KERNEL_WORLD_MAX];

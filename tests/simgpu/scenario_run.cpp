@@ -26,10 +26,12 @@ struct run {
     std::vector<unsigned char> memory; /* arenas, notes, buffers */
     std::vector<uint64_t> arenas;      /* [lane * world + rank] */
     std::vector<struct failure_note *> notes;
-    std::vector<struct buffers> buffers;  /* [call * world + rank] */
-    std::vector<struct fill_order> fills; /* likewise */
-    std::vector<struct grid *> grids;     /* likewise; nullptr where a rank stays away */
-    std::string trouble;                  /* seen on the way */
+    std::vector<struct buffers> buffers;               /* [call * world + rank] */
+    std::vector<struct fill_order> fills;              /* likewise */
+    std::vector<struct grid *> grids;                  /* likewise; nullptr where a rank stays away */
+    std::vector<uint64_t> entries;                     /* [call * world + rank]: struct direct_entry */
+    std::vector<std::vector<unsigned char>> snapshots; /* likewise: dst as the call left it */
+    std::string trouble;                               /* seen on the way */
 };
 
 /* -- memory ---------------------------------------------------------------------------------------- */
@@ -71,6 +73,47 @@ static void place_buffers(struct run &run, uint64_t &at)
     }
 }
 
+static bool is_direct(const struct call &call)
+{
+    return call.kernel_stem != nullptr && call.kernel_stem[6] == 'd';
+}
+
+/* Who reads an entry before it is complete goes astray, but not so far that nobody can tell. */
+static void poison_entry(uint64_t at, uint64_t junk)
+{
+    struct direct_entry *entry = reinterpret_cast<struct direct_entry *>(at);
+    for (uint32_t rank = 0; rank < KERNEL_WORLD_MAX; rank++) {
+        entry->src[rank] = entry->dst[rank] = junk;
+    }
+}
+
+/* A rank's entries lie in memory of its own. (ENTRIES_AT: away from the offsets at which arenas have their counters.) */
+#define ENTRIES_AT 256
+static void place_entries(struct run &run, uint64_t &at, bool known)
+{
+    size_t calls = run.scenario.calls.size();
+    uint64_t most = 0;
+    for (const struct call &call : run.scenario.calls) {
+        most = std::max(most, call_src_bytes(run.scenario, call));
+    }
+    uint64_t junk = take(at, most, 0);
+    run.entries.assign(calls * run.scenario.world, 0);
+    for (uint32_t rank = 0; rank < run.scenario.world; rank++) {
+        uint64_t bytes = ENTRIES_AT + calls * sizeof(struct direct_entry);
+        uint64_t begin = take(at, bytes, 0);
+        for (size_t number = 0; number < calls; number++) {
+            run.entries[number * run.scenario.world + rank] = begin + ENTRIES_AT + number * sizeof(struct direct_entry);
+        }
+        if (known) {
+            memset(reinterpret_cast<void *>(begin), 0, bytes);
+            for (size_t number = 0; number < calls; number++) {
+                poison_entry(run.entries[number * run.scenario.world + rank], junk);
+            }
+            memory_add_region(run.machine, reinterpret_cast<void *>(begin), bytes, (int)rank);
+        }
+    }
+}
+
 /* Twice: to learn how much there is, then to place it. Offsets become addresses. */
 static void place(struct run &run)
 {
@@ -88,6 +131,7 @@ static void place(struct run &run)
             run.notes.push_back(reinterpret_cast<struct failure_note *>(take(at, sizeof(struct failure_note), 0)));
         }
         place_buffers(run, at);
+        place_entries(run, at, turn == 1);
         if (turn == 0) {
             run.memory.assign(at + 64, UNTOUCHED);
             base = reinterpret_cast<uint64_t>(run.memory.data());
@@ -102,6 +146,11 @@ static void place(struct run &run)
     for (uint32_t rank = 0; rank < scenario.world; rank++) {
         memset(run.notes[rank], 0, sizeof(struct failure_note));
     }
+}
+
+static bool expects_failure(const struct scenario &scenario)
+{
+    return scenario.family == FAMILY_ABSENT || scenario.family == FAMILY_ABORTED || scenario.family == FAMILY_LATE;
 }
 
 /* -- launches -------------------------------------------------------------------------------------- */
@@ -119,6 +168,49 @@ static void fill_kernel(const struct kernel_arguments &arguments)
     port_clock_ns(); /* a point at which others may run */
     call_fill(*order.scenario, order.call, order.rank, order.buffers);
     port_clock_ns();
+}
+
+/* The host of one rank, which commits: in some order, at some time, for whatever calls are meant to be. */
+static void commit_kernel(const struct kernel_arguments &arguments)
+{
+    const struct run &run = *reinterpret_cast<const struct run *>(arguments.src);
+    const struct scenario &scenario = run.scenario;
+    struct random random = {arguments.units};
+    for (uint32_t number = 0; number < scenario.calls.size(); number++) {
+        const struct call &call = scenario.calls[number];
+        uint32_t draw = call.votes == votes::mixed ? random.below(5) : 0;
+        if (!is_direct(call) || call.votes == votes::none || draw == 1) {
+            continue;
+        }
+        for (uint32_t pause = random.below(60); call.votes == votes::mixed && pause > 0; pause--) {
+            port_clock_ns();
+        }
+        struct direct_entry *entry =
+            reinterpret_cast<struct direct_entry *>(run.entries[number * scenario.world + arguments.rank]);
+        for (uint32_t rank = 0; rank < scenario.world; rank++) {
+            const struct buffers &buffers = run.buffers[number * scenario.world + rank];
+            port_store_system8(&entry->src[rank], reinterpret_cast<uint64_t>(buffers.src));
+            port_store_system8(&entry->dst[rank], reinterpret_cast<uint64_t>(buffers.dst));
+        }
+        port_store_system8(&entry->ticket, draw == 2 ? 7 : 1000 + number); /* 7: the slot is another call's by now */
+        port_store_release_system8(&entry->ballot, draw == 3 ? 77 : 5000 + number); /* 77: of another commit */
+    }
+}
+
+/* All bits of the input; twice is as if nothing had been. */
+static void turn_over(const struct buffers &buffers)
+{
+    for (uint64_t at = 0; buffers.src != buffers.dst && at < buffers.src_bytes; at++) {
+        buffers.src[at] = (unsigned char)~buffers.src[at];
+    }
+}
+
+/* A user's kernel behind a direct call: what the call left is complete, and what went into it is nobody's any more. */
+static void keep_kernel(const struct kernel_arguments &arguments)
+{
+    const struct buffers &buffers = *reinterpret_cast<const struct buffers *>(arguments.src);
+    memcpy(reinterpret_cast<void *>(arguments.dst), buffers.dst, buffers.dst_bytes);
+    turn_over(buffers);
 }
 
 /* The host, which ends the waiting: of each rank at another time. */
@@ -163,6 +255,12 @@ static struct kernel_arguments make_arguments(struct run &run, uint32_t number, 
     }
     arguments.own = arguments.lanes[rank];
     arguments.share = EPOCH_UNITS / call.blocks;
+    arguments.rounds = call.rounds;
+    arguments.round_units = call.round_units;
+    if (is_direct(call) && call.votes != votes::none) {
+        arguments.entry = run.entries[number * scenario.world + (uint32_t)rank];
+        arguments.ticket = 1000 + number;
+    }
     uint32_t width = call.kernel_stem == nullptr ? 1 : call.dtype == TUTTI_F32 ? 4 : 2;
     arguments.src = reinterpret_cast<uint64_t>(buffers.src);
     arguments.dst = reinterpret_cast<uint64_t>(buffers.dst);
@@ -180,7 +278,7 @@ static struct kernel_arguments make_arguments(struct run &run, uint32_t number, 
     arguments.signature = 0x51600000u + number;
     arguments.timeout_ns = scenario.timeout_ns;
     arguments.note = reinterpret_cast<uint64_t>(run.notes[(uint32_t)rank]);
-    arguments.src_stride = call.units * width;
+    arguments.src_stride = is_direct(call) ? 0 : call.units * width;
     arguments.dst_stride = call.units;
     arguments.row_bytes = call.row_bytes;
     arguments.row_stride = call.row_stride;
@@ -208,8 +306,33 @@ static void launch_call(struct run &run, struct stream &stream, uint32_t number)
         run.machine, stream, find_kernel(call, scenario.world), arguments, call.blocks, threads, scenario.programmatic);
 }
 
+static void launch_keeper(struct run &run, struct stream &stream, uint32_t number)
+{
+    size_t at = number * run.scenario.world + (uint32_t)stream.rank;
+    struct kernel_arguments arguments = {};
+    run.snapshots[at].assign(run.buffers[at].dst_bytes, 0);
+    arguments.src = reinterpret_cast<uint64_t>(&run.buffers[at]);
+    arguments.dst = reinterpret_cast<uint64_t>(run.snapshots[at].data());
+    stream_launch(run.machine, stream, keep_kernel, arguments, 1, 1, false);
+}
+
+/* Before the first call, or beside them. */
+static void launch_commits(struct run &run)
+{
+    for (uint32_t rank = 0; rank < run.scenario.world; rank++) {
+        struct kernel_arguments arguments = {};
+        arguments.src = reinterpret_cast<uint64_t>(&run);
+        arguments.rank = rank;
+        arguments.units = run.machine.random.next();
+        struct stream *host = machine_stream(run.machine, KERNEL_WORLD_MAX - 2);
+        stream_launch(run.machine, *host, commit_kernel, arguments, 1, 1, false);
+    }
+}
+
 static void launch_all(struct run &run)
 {
+    run.snapshots.assign(run.buffers.size(), {});
+    launch_commits(run);
     const struct scenario &scenario = run.scenario;
     run.grids.assign(run.buffers.size(), nullptr);
     for (uint32_t number = 0; number < scenario.calls.size(); number++) {
@@ -224,6 +347,9 @@ static void launch_all(struct run &run)
             for (uint32_t number = lane; number < scenario.calls.size(); number += scenario.lanes) {
                 if (rank != scenario.absent || number < scenario.absent_from) {
                     launch_call(run, *stream, number);
+                    if (is_direct(scenario.calls[number]) && !expects_failure(scenario)) {
+                        launch_keeper(run, *stream, number);
+                    }
                 }
             }
         }
@@ -240,11 +366,6 @@ static void launch_all(struct run &run)
 
 /* -- judgement ------------------------------------------------------------------------------------- */
 
-static bool expects_failure(const struct scenario &scenario)
-{
-    return scenario.family == FAMILY_ABSENT || scenario.family == FAMILY_ABORTED || scenario.family == FAMILY_LATE;
-}
-
 static std::string check_results(struct run &run)
 {
     const struct scenario &scenario = run.scenario;
@@ -253,6 +374,14 @@ static std::string check_results(struct run &run)
             size_t at = number * scenario.world + rank;
             if (run.grids[at] == nullptr) {
                 continue;
+            }
+            const std::vector<unsigned char> &kept = run.snapshots[at];
+            if (!kept.empty() && memcmp(kept.data(), run.buffers[at].dst, kept.size()) != 0) {
+                return "call " + std::to_string(number) + ", rank " + std::to_string(rank) +
+                       ": the result was not complete when the call was";
+            }
+            if (!kept.empty()) {
+                turn_over(run.buffers[at]);
             }
             std::string trouble = call_check(scenario, number, (int)rank, run.buffers[at], expects_failure(scenario));
             if (!trouble.empty()) {
@@ -380,7 +509,7 @@ static void observe(void *user, uint64_t address)
 
 std::string scenario_run(struct machine &machine, const struct scenario &scenario)
 {
-    struct run run = {scenario, machine, {}, {}, {}, {}, {}, {}, {}};
+    struct run run = {scenario, machine, {}, {}, {}, {}, {}, {}, {}, {}, {}};
     struct machine_options options = scenario.machine;
     options.observe = observe;
     options.observer = &run;

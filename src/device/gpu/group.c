@@ -27,7 +27,8 @@ struct gpu_export {
 };
 _Static_assert(sizeof(struct gpu_shared) <= GPU_SHARED_OWN_BYTES, "it fits its place");
 _Static_assert(sizeof(struct gpu_export) <= DEVICE_EXPORT_BYTES, "it fits a memory_export");
-_Static_assert(sizeof(struct arena_head) <= ARENA_HEAD_BYTES, "the head fits its place");
+_Static_assert(sizeof(struct arena_head) <= ARENA_FLAGS_AT, "the head fits its place");
+_Static_assert(ARENA_FLAGS_AT + sizeof(struct arena_flags) <= ARENA_HEAD_BYTES, "and so do the flags");
 
 size_t gpu_group_shared_bytes(int world, int lanes, size_t message_bytes_max)
 {
