@@ -72,6 +72,10 @@ static const struct setting_row table[SETTING_COUNT] = {
     [SETTING_GPU_HALF_BYTES] = {"TUTTI_GPU_HALF_BYTES", TYPE_SIZE, "0", 0, (uint64_t)1 << 30, NULL, true, false,
                                 "The inbox of one call on the GPU backends; a rank and lane has two. 0: by world and "
                                 "message_bytes_max."},
+    [SETTING_GPU_DIRECT_BYTES_MIN] =
+        {"TUTTI_GPU_DIRECT_BYTES_MIN", TYPE_SIZE, "0", 0, (uint64_t)1 << 40, NULL, true, false,
+         "The smallest all_reduce in which NVIDIA GPUs read and write each other's "
+         "buffers if these are tutti_alloc's; 0: from where on it was found to be quicker."},
     [SETTING_GPU_ONE_SHOT_BYTES_MAX] = {"TUTTI_GPU_ONE_SHOT_BYTES_MAX", TYPE_SIZE, "0", 0, (uint64_t)1 << 30, NULL,
                                         true, false,
                                         "The largest all_reduce that the GPU backends send whole to every rank; 0: by "

@@ -11,6 +11,7 @@
 #define VEC_BYTES 16u
 #define LEAN_WORLD_MAX 3 /* as in kernels/one_shot.cu: one thread a vector */
 #define BLOCKS_MOST 128u /* more never paid */
+#define DIRECT_BYTES_MIN ((size_t)2 << 20)
 #define WORDS_BYTES_MAX 1024u
 #define LINE_BYTES 64u /* of a copy on the wire, */
 #define LINE_PAYLOAD 60u
@@ -29,8 +30,9 @@ static size_t round_down(size_t value, size_t multiple)
 const char *gpu_choice_protocol_name(enum gpu_protocol protocol)
 {
     static const char *const names[GPU_PROTOCOL_COUNT] = {
-        [GPU_LOCAL] = "local",       [GPU_WORDS] = "exchange",          [GPU_ONE_SHOT] = "one-shot",
-        [GPU_TWO_SHOT] = "two-shot", [GPU_REDUCE_SCATTER] = "exchange", [GPU_COPIES] = "exchange",
+        [GPU_LOCAL] = "local",       [GPU_WORDS] = "exchange", [GPU_ONE_SHOT] = "one-shot",
+        [GPU_TWO_SHOT] = "two-shot", [GPU_DIRECT] = "direct",  [GPU_REDUCE_SCATTER] = "exchange",
+        [GPU_COPIES] = "exchange",
     };
     return names[protocol];
 }
@@ -61,6 +63,12 @@ size_t gpu_choice_one_shot_bytes_max(int world)
     return world >= 0 && world <= KERNEL_WORLD_MAX ? table[world] : 0;
 }
 
+size_t gpu_choice_direct_bytes_min(void)
+{
+    bool given = settings_given(SETTING_GPU_DIRECT_BYTES_MIN) && settings_number(SETTING_GPU_DIRECT_BYTES_MIN) > 0;
+    return given ? (size_t)settings_number(SETTING_GPU_DIRECT_BYTES_MIN) : DIRECT_BYTES_MIN;
+}
+
 /* -- protocol and launches --------------------------------------------------------------------------- */
 
 /* Cuts `units` into the fewest launches of at most `most` units each, all nearly equal. */
@@ -75,6 +83,23 @@ static void cut(struct gpu_choice *choice, size_t units, size_t most, size_t ali
     }
 }
 
+/* Rounds of at most `most` units: an odd number of them. False where the message is too short for that. */
+static bool cut_rounds(struct gpu_choice *choice, size_t units, size_t most, size_t align_units)
+{
+    size_t vecs = (units + align_units - 1) / align_units;
+    size_t wanted = (units + most - 1) / most;
+    for (size_t rounds = wanted | 1; rounds <= vecs; rounds += 2) {
+        size_t each = (vecs + rounds - 1) / rounds;
+        size_t made = (vecs + each - 1) / each;
+        if (made % 2 == 1 && made >= wanted && made <= UINT32_MAX) {
+            choice->launch_units = each * align_units;
+            choice->rounds = (uint32_t)made;
+            return true;
+        }
+    }
+    return false;
+}
+
 static void choose_all_reduce(struct gpu_choice *choice, const struct operation *operation,
                               const struct gpu_terms *terms, size_t unit_bytes)
 {
@@ -85,6 +110,13 @@ static void choose_all_reduce(struct gpu_choice *choice, const struct operation 
         choice->protocol = GPU_ONE_SHOT;
         choice->reason = "small: every rank sends all to all, and one hop beats fewer bytes";
         cut(choice, operation->count, slot_bytes / unit_bytes, VEC_BYTES / unit_bytes);
+    } else if (terms->direct_bytes_min != 0 && operation->count >= (terms->direct_bytes_min - 1) / unit_bytes + 1 &&
+               cut_rounds(choice, operation->count, shard_bytes * world / unit_bytes, VEC_BYTES / unit_bytes)) {
+        choice->protocol = GPU_DIRECT;
+        choice->launches = 1;
+        choice->reason =
+            "large: the ranks read and write each other's buffers where all of these are tutti_alloc's, at "
+            "one place on all ranks, aligned to 16 bytes; else each element is staged twice";
     } else {
         choice->protocol = GPU_TWO_SHOT;
         choice->reason = "larger: each element is reduced by one rank and sent on by it";
@@ -114,8 +146,9 @@ static bool reduces(const struct operation *operation)
 void gpu_choice_make(struct gpu_choice *choice, const struct operation *operation, const struct gpu_terms *terms)
 {
     size_t unit_bytes = choice_unit_bytes(operation);
+    choice->rounds = 1;
     if (operation->count == 0 && operation->kind != TUTTI_BARRIER) {
-        *choice = (struct gpu_choice){GPU_LOCAL, 1, 0, "empty: nothing is launched"};
+        *choice = (struct gpu_choice){GPU_LOCAL, 1, 0, 1, "empty: nothing is launched"};
     } else if (terms->world == 1 && reduces(operation)) {
         choice->protocol = GPU_ONE_SHOT;
         choice->reason = "one rank: nothing crosses";
@@ -123,7 +156,7 @@ void gpu_choice_make(struct gpu_choice *choice, const struct operation *operatio
     } else if (terms->world == 1 && operation->kind == TUTTI_BARRIER) {
         *choice = (struct gpu_choice){GPU_LOCAL, 1, 0, "one rank: nobody to wait for"};
     } else if (terms->world == 1) {
-        *choice = (struct gpu_choice){GPU_LOCAL, operation->count + 1, 1, "one rank: nothing crosses"};
+        *choice = (struct gpu_choice){GPU_LOCAL, operation->count + 1, 1, 1, "one rank: nothing crosses"};
     } else if (operation->kind == TUTTI_ALL_REDUCE) {
         choose_all_reduce(choice, operation, terms, unit_bytes);
     } else if (operation->kind == TUTTI_REDUCE_SCATTER) {
@@ -184,7 +217,7 @@ static unsigned tile_of(enum gpu_protocol protocol, bool lean, unsigned world, u
         row = lean_tiles;
     } else if (protocol == GPU_ONE_SHOT) {
         row = spread_tiles;
-    } else if (protocol == GPU_TWO_SHOT || protocol == GPU_REDUCE_SCATTER) {
+    } else if (protocol == GPU_TWO_SHOT || protocol == GPU_DIRECT || protocol == GPU_REDUCE_SCATTER) {
         row = shard_tiles;
     } else if (protocol == GPU_COPIES) {
         row = copy_tiles;
@@ -201,7 +234,7 @@ struct gpu_geometry gpu_choice_geometry(enum gpu_protocol protocol, const struct
 {
     unsigned world = (unsigned)terms->world;
     uint64_t vecs = (bytes + VEC_BYTES - 1) / VEC_BYTES;
-    if (protocol == GPU_TWO_SHOT) {
+    if (protocol == GPU_TWO_SHOT || protocol == GPU_DIRECT) {
         vecs = (vecs + world - 1) / world;
     } else if (protocol == GPU_COPIES || protocol == GPU_LOCAL) {
         vecs = (bytes + LINE_PAYLOAD - 1) / LINE_PAYLOAD * (LINE_BYTES / VEC_BYTES);

@@ -15,6 +15,7 @@ enum gpu_protocol {
     GPU_WORDS,          /* P1: barrier and the smallest copies */
     GPU_ONE_SHOT,       /* P2 */
     GPU_TWO_SHOT,       /* P3 */
+    GPU_DIRECT,         /* P5, and P3 in rounds in the same launch */
     GPU_REDUCE_SCATTER, /* P3's first hop */
     GPU_COPIES,         /* P2c */
     GPU_PROTOCOL_COUNT
@@ -25,6 +26,7 @@ struct gpu_terms {
     int world;
     size_t half_bytes;
     size_t one_shot_bytes_max; /* all_reduce up to here takes one-shot */
+    size_t direct_bytes_min;   /* all_reduce from here on takes the direct protocol; 0: none does */
     unsigned threads_max;      /* resident threads that a lane can count on, on every rank */
 };
 
@@ -34,6 +36,7 @@ struct gpu_choice {
      * is one block a peer. At least 1. */
     size_t launch_units;
     uint64_t launches; /* 0: nothing to do */
+    uint32_t rounds;   /* direct: one launch takes this many times launch_units; odd (kernels/direct.cu) */
     const char *reason;
 };
 
@@ -53,6 +56,9 @@ size_t gpu_choice_half_bytes(int world, size_t message_bytes_max);
 
 /* The one-shot threshold: the setting TUTTI_GPU_ONE_SHOT_BYTES_MAX, else the measured table. */
 size_t gpu_choice_one_shot_bytes_max(int world);
+
+/* From where on the direct protocol is taken: the setting TUTTI_GPU_DIRECT_BYTES_MIN, else what was measured. */
+size_t gpu_choice_direct_bytes_min(void);
 
 /* For tutti_plan and tutti_stats: "one-shot", .. */
 const char *gpu_choice_protocol_name(enum gpu_protocol protocol);

@@ -111,6 +111,11 @@ static void group_call_completed(void *user)
     }
 }
 
+static bool group_symmetric(void *user, const void *pointer, size_t bytes, struct symmetric_place *place)
+{
+    return memory_place(user, pointer, bytes, place);
+}
+
 void assemble_joined(tutti_comm *comm, const struct mesh_address *addresses)
 {
     comm->processes = processes_count(addresses, comm->world);
@@ -154,6 +159,7 @@ tutti_status assemble_group(tutti_comm *comm)
         .lost = group_lost,
         .leave = group_leave,
         .call_completed = group_call_completed,
+        .symmetric = group_symmetric,
         .user = comm,
         .reason = comm->backend_reason,
     };

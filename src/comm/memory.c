@@ -542,6 +542,25 @@ void memory_leave(tutti_comm *comm)
 
 /* -- asking ------------------------------------------------------------------------------------------------------------ */
 
+bool memory_place(const tutti_comm *comm, const void *pointer, size_t bytes, struct symmetric_place *place)
+{
+    uint64_t address = (uint64_t)(uintptr_t)pointer;
+    const struct symmetric *each = comm->symmetric;
+    while (each != NULL && (address < each->own.address || address - each->own.address > each->bytes ||
+                            bytes > each->bytes - (address - each->own.address))) {
+        each = each->next;
+    }
+    if (each == NULL) {
+        return false;
+    }
+    place->serial = each->serial;
+    place->offset = address - each->own.address;
+    for (int rank = 0; rank < comm->world; rank++) {
+        place->parts[rank] = rank == comm->rank ? each->own.address : each->peers[rank]->block.address;
+    }
+    return true;
+}
+
 tutti_status comm_peer_pointer(tutti_comm *comm, const void *pointer, int rank, void **peer)
 {
     int whose = -1;

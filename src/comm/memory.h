@@ -16,6 +16,9 @@ tutti_status comm_free_all(tutti_comm *const *comms, int world, void *const *poi
 /* Local. Hands what is left to the group, before that is destroyed. */
 void memory_leave(tutti_comm *comm);
 
+/* Local. Whether the range lies in this rank's part of an allocation; then *place. */
+bool memory_place(const tutti_comm *comm, const void *pointer, size_t bytes, struct symmetric_place *place);
+
 /* Local. */
 tutti_status comm_peer_pointer(tutti_comm *comm, const void *pointer, int rank, void **peer);
 tutti_status comm_memory_class(tutti_comm *comm, const void *pointer, tutti_memory_class_t *out);

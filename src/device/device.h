@@ -51,6 +51,13 @@ struct failure {
     char sentence[256];
 };
 
+/* Memory of tutti_alloc's: where a range lies in it, and where every rank's part is mapped here. */
+struct symmetric_place {
+    uint64_t serial; /* of the allocation, from 1: the same on all ranks, never given again */
+    uint64_t offset; /* of the range in the part */
+    uint64_t parts[TUTTI_WORLD_MAX];
+};
+
 /* What a group needs to know of its communicator. Pointers stay valid for the group's life. */
 struct group_options {
     struct device *device;
@@ -79,6 +86,9 @@ struct group_options {
     void (*leave)(void *user);
     /* The wait for `rank` is over: withdraws this rank's own extension. */
     void (*call_completed)(void *user);
+    /* Whether a range lies in this rank's part of one allocation of tutti_alloc's; then *place. The thread that uses the
+     * communicator. */
+    bool (*symmetric)(void *user, const void *pointer, size_t bytes, struct symmetric_place *place);
     void *user;
     const char *reason; /* why the communicator uses this backend, and how */
 };

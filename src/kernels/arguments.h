@@ -6,7 +6,7 @@
  *
  * A rank's arena in device memory, mapped by all ranks at creation, holds per lane
  *
- *     head     32768 bytes: struct arena_head, then struct arena_flags
+ *     head     65536 bytes: struct arena_head, then struct arena_flags
  *     half 0   half_bytes, every word SENTINEL while unused
  *     half 1   half_bytes, likewise
  *
@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define KERNEL_WORLD_MAX 8
-#define ARENA_HEAD_BYTES 32768
+#define ARENA_HEAD_BYTES 65536
 #define ARENA_FLAGS_AT 4096
 #define SENTINEL 0xffffffffu
 
@@ -50,16 +50,18 @@ struct arena_head {
 #define KERNEL_DIRECT_BLOCKS_MAX 128
 struct arena_flags {
     struct {
-        uint64_t ballot, call; /* call: stored with release, after the ballot */
+        uint64_t ballot[2], call; /* call: stored with release, after the ballot */
+        uint64_t reserved;
     } start[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];
     uint64_t done[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];
 };
 
-/* How this rank reaches all ranks' buffers of one captured call, in memory of its own device. Written pointers first, the ballot
- * last; a kernel reads the ballot first. */
-struct direct_entry {
-    uint64_t ballot; /* 0: not committed. Else commit and position in it: the same on all ranks, never given again */
-    uint64_t ticket; /* of the call that the entry is for; never given again */
+/* How this rank reaches all ranks' buffers of one call. */
+struct direct_route {
+    /* Where the call's src and dst lie: which allocation of the communicator, numbered from 1 on, the same on all ranks and never
+     * again (upper 24 bits), and how far behind its beginning, in units of 16 bytes. Ranks whose ballots are equal mean the same
+     * parts. 0: not in memory that all ranks have mapped. */
+    uint64_t ballot[2];
     uint64_t src[KERNEL_WORLD_MAX], dst[KERNEL_WORLD_MAX];
 };
 
@@ -111,9 +113,9 @@ struct kernel_arguments {
     /* Distance in bytes of the blocks of src (all_to_all, reduce_scatter) and of dst (all_gather, all_to_all). */
     uint64_t src_stride, dst_stride;
     uint64_t row_bytes, row_stride; /* all_gather_rows: dst's row is row_stride long; 0: dense blocks */
-    uint64_t entry, ticket;         /* direct: struct direct_entry and what it must hold; 0: none */
-    uint64_t round_units;           /* direct: what the staging holds at a time */
     uint64_t row_first;             /* byte of the dense source rows at which this launch begins */
+    uint64_t round_units;           /* direct: what the staging holds at a time */
+    struct direct_route route;
 };
 
 #endif

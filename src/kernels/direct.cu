@@ -3,16 +3,15 @@
  * direct.cu - P5, direct two-shot all_reduce by vote, with the staged way in the same launch: large messages.
  *
  * Ownership is that of two_shot.cu. Directly, the owner of a shard reads the ranks' inputs where they are and writes the sums to the
- * ranks' outputs: nothing is copied. That needs every rank's buffers mapped by every other, which only a commit can
- * bring about; a launch finds out for itself whether it has.
+ * ranks' outputs: nothing is copied. That needs memory that every rank has mapped, at the same place of the same allocation; a
+ * rank knows this of itself only, so each launch finds out.
  *
- * Vote. Block b of every rank reads its rank's entry once (ballot 0: none, not committed, or made for another ticket), and sends the
- * ballot to block b of all peers. It goes directly only if all ballots are the same, and not 0. All blocks b see the same
- * ballots, so they decide alike; blocks of other numbers may decide otherwise, because block b covers the same elements on
- * either way. A commit that lands in the middle of a launch, or on some ranks later than on others, is no special case.
+ * Vote. Block b of every rank sends its rank's ballot, where src and dst lie (0: nowhere that peers can reach), to block b of all
+ * peers. It goes directly only if all ballots are the same, and not 0. All blocks b see the same ballots, so they decide
+ * alike; and block b covers the same elements on either way, so it does not matter what others decide.
  *
- *     start[b][r] in p's arena:  | ballot | call + 1 |     the second word with release: r's input is complete
- *     done[b][r]                 | call + 1 |              with release: r's block has finished with p's buffers
+ *     start[b][r] in p's arena:  | ballot | ballot | call + 1 |    the last with release: r's input is complete
+ *     done[b][r]                 | call + 1 |                      with release: r's block has finished with p's buffers
  *
  * A block that went directly leaves only when all peers' blocks b have finished with this rank's buffers: so once this rank's
  * device is idle nobody uses them, and they may be unmapped. One flag of a kind suffices: A sets it for the next call only
@@ -57,33 +56,22 @@ PORT_DEVICE void await_flag(const struct kernel_arguments &arguments, struct tur
     }
 }
 
-PORT_DEVICE uint64_t own_ballot(const struct kernel_arguments &arguments)
-{
-    const struct direct_entry *entry = reinterpret_cast<const struct direct_entry *>(arguments.entry);
-    if (entry == nullptr) {
-        return 0;
-    }
-    const uint64_t ballot = port_load_acquire_system8(&entry->ballot);
-    return port_load_system8(&entry->ticket) == arguments.ticket ? ballot : 0;
-}
-
-/* All threads of the block. `mine`: shared by them. */
-template <int world> PORT_DEVICE bool vote(const struct kernel_arguments &arguments, struct turn &turn, uint64_t *mine)
+/* All threads of the block. */
+template <int world> PORT_DEVICE bool vote(const struct kernel_arguments &arguments, struct turn &turn)
 {
     const uint32_t peer = port_thread();
-    if (peer == 0) {
-        *mine = own_ballot(arguments); /* once: a commit may land between two looks */
-    }
-    port_sync();
-    bool differs = *mine == 0;
+    const uint64_t *mine = arguments.route.ballot;
+    bool differs = mine[0] == 0 || mine[1] == 0;
     if (peer < world && peer != arguments.rank && !turn.failed) {
         struct arena_flags *theirs = flags_in(arguments.lanes[peer]);
-        port_store_system8(&theirs->start[port_block()][arguments.rank].ballot, *mine);
+        port_store_system8(&theirs->start[port_block()][arguments.rank].ballot[0], mine[0]);
+        port_store_system8(&theirs->start[port_block()][arguments.rank].ballot[1], mine[1]);
         port_store_release_system8(&theirs->start[port_block()][arguments.rank].call, turn.epoch + 1);
         if (!differs) {
             const struct arena_flags *own = flags_in(arguments.own);
             await_flag(arguments, turn, &own->start[port_block()][peer].call, peer);
-            differs = port_load_system8(&own->start[port_block()][peer].ballot) != *mine;
+            differs = port_load_system8(&own->start[port_block()][peer].ballot[0]) != mine[0] ||
+                      port_load_system8(&own->start[port_block()][peer].ballot[1]) != mine[1];
         }
     }
     return !port_sync_or(differs || turn.failed);
@@ -112,7 +100,6 @@ template <class Type, int world>
 PORT_DEVICE void reduce_directly(const struct kernel_arguments &arguments, uint64_t first, uint32_t vecs,
                                  const struct place &place)
 {
-    const struct direct_entry *entry = reinterpret_cast<const struct direct_entry *>(arguments.entry);
     const uint32_t mask = (1u << arguments.tile_shift) - 1;
     for (uint32_t index = port_thread();; index += port_threads()) {
         const uint32_t tile = place.begin + (index >> arguments.tile_shift) * place.stride;
@@ -126,14 +113,15 @@ PORT_DEVICE void reduce_directly(const struct kernel_arguments &arguments, uint6
         struct vec4 values[world];
 #pragma unroll
         for (uint32_t rank = 0; rank < world; rank++) {
-            values[rank] = port_load_system4(reinterpret_cast<const struct vec4 *>(entry->src[rank] + first) + vec);
+            values[rank] =
+                port_load_system4(reinterpret_cast<const struct vec4 *>(arguments.route.src[rank] + first) + vec);
         }
         const struct vec4 sum = reduce_vec<Type, world>(arguments.op, values);
 #pragma unroll
         for (uint32_t offset = 0; offset < world; offset++) {
             uint32_t rank = arguments.rank + offset;
             rank -= rank >= world ? world : 0;
-            port_store_system4(reinterpret_cast<struct vec4 *>(entry->dst[rank] + first) + vec, sum);
+            port_store_system4(reinterpret_cast<struct vec4 *>(arguments.route.dst[rank] + first) + vec, sum);
         }
     }
 }
@@ -213,14 +201,13 @@ PORT_DEVICE void go_staged(const struct kernel_arguments &arguments, struct turn
     }
 }
 
-template <class Type, int world>
-PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct vec4 *tile, uint64_t *ballot)
+template <class Type, int world> PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct vec4 *tile)
 {
     const struct place place = place_make(arguments);
     struct turn turn = turn_begin(arguments);
     /* A block without elements would neither wait for its peers' nor be waited for: it must not leave flags about. */
     const bool busy = place.begin < round_make<Type, world>(arguments, 0).shard_bytes / 16;
-    const bool directly = busy && vote<world>(arguments, turn, ballot);
+    const bool directly = busy && vote<world>(arguments, turn);
     turn_announce(arguments, turn);
     if (directly) {
         go_directly<Type, world>(arguments, turn, place);
@@ -236,8 +223,7 @@ PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct vec4 *t
     PORT_KERNEL(tutti_direct_##type##_##world)                                                                         \
     {                                                                                                                  \
         PORT_SHARED(struct vec4, tile, KERNEL_THREADS_MAX);                                                            \
-        PORT_SHARED(uint64_t, ballot, 1);                                                                              \
-        direct<type_##type, world>(arguments, tile, ballot);                                                           \
+        direct<type_##type, world>(arguments, tile);                                                                   \
     }
 #define DIRECT_WORLDS(type)                                                                                            \
     DIRECT(type, 2)                                                                                                    \

@@ -25,7 +25,7 @@ enum family : uint32_t {
     FAMILY_ONE_SHOT,
     FAMILY_TWO_SHOT,
     FAMILY_REDUCE_SCATTER,
-    FAMILY_DIRECT, /* entries that are committed before, in the middle, on some ranks, or never */
+    FAMILY_DIRECT, /* with buffers that all ranks, some, or none of them can reach */
     FAMILY_COPIES,
     FAMILY_WORDS,
     FAMILY_MIXED,        /* all protocols on one lane */
@@ -46,7 +46,7 @@ const char *family_name(uint32_t family);
 /* How the host ends the waiting for a rank that stays away. */
 enum class ending { timeout, abort_words, note_all, note_rank };
 
-/* What is in the ranks' entries for a call: the same ballot on all of them; none; or each rank draws, and is also late with it. */
+/* The ranks' ballots for a call: the same on all of them; none; or each rank draws. */
 enum class votes { all, none, mixed };
 
 /* One collective on one lane, the same on all ranks but for alignments. */

@@ -29,7 +29,6 @@ struct run {
     std::vector<struct buffers> buffers;               /* [call * world + rank] */
     std::vector<struct fill_order> fills;              /* likewise */
     std::vector<struct grid *> grids;                  /* likewise; nullptr where a rank stays away */
-    std::vector<uint64_t> entries;                     /* [call * world + rank]: struct direct_entry */
     std::vector<std::vector<unsigned char>> snapshots; /* likewise: dst as the call left it */
     std::string trouble;                               /* seen on the way */
 };
@@ -78,42 +77,6 @@ static bool is_direct(const struct call &call)
     return call.kernel_stem != nullptr && call.kernel_stem[6] == 'd';
 }
 
-/* Who reads an entry before it is complete goes astray, but not so far that nobody can tell. */
-static void poison_entry(uint64_t at, uint64_t junk)
-{
-    struct direct_entry *entry = reinterpret_cast<struct direct_entry *>(at);
-    for (uint32_t rank = 0; rank < KERNEL_WORLD_MAX; rank++) {
-        entry->src[rank] = entry->dst[rank] = junk;
-    }
-}
-
-/* A rank's entries lie in memory of its own. (ENTRIES_AT: away from the offsets at which arenas have their counters.) */
-#define ENTRIES_AT 256
-static void place_entries(struct run &run, uint64_t &at, bool known)
-{
-    size_t calls = run.scenario.calls.size();
-    uint64_t most = 0;
-    for (const struct call &call : run.scenario.calls) {
-        most = std::max(most, call_src_bytes(run.scenario, call));
-    }
-    uint64_t junk = take(at, most, 0);
-    run.entries.assign(calls * run.scenario.world, 0);
-    for (uint32_t rank = 0; rank < run.scenario.world; rank++) {
-        uint64_t bytes = ENTRIES_AT + calls * sizeof(struct direct_entry);
-        uint64_t begin = take(at, bytes, 0);
-        for (size_t number = 0; number < calls; number++) {
-            run.entries[number * run.scenario.world + rank] = begin + ENTRIES_AT + number * sizeof(struct direct_entry);
-        }
-        if (known) {
-            memset(reinterpret_cast<void *>(begin), 0, bytes);
-            for (size_t number = 0; number < calls; number++) {
-                poison_entry(run.entries[number * run.scenario.world + rank], junk);
-            }
-            memory_add_region(run.machine, reinterpret_cast<void *>(begin), bytes, (int)rank);
-        }
-    }
-}
-
 /* Twice: to learn how much there is, then to place it. Offsets become addresses. */
 static void place(struct run &run)
 {
@@ -131,7 +94,6 @@ static void place(struct run &run)
             run.notes.push_back(reinterpret_cast<struct failure_note *>(take(at, sizeof(struct failure_note), 0)));
         }
         place_buffers(run, at);
-        place_entries(run, at, turn == 1);
         if (turn == 0) {
             run.memory.assign(at + 64, UNTOUCHED);
             base = reinterpret_cast<uint64_t>(run.memory.data());
@@ -168,33 +130,6 @@ static void fill_kernel(const struct kernel_arguments &arguments)
     port_clock_ns(); /* a point at which others may run */
     call_fill(*order.scenario, order.call, order.rank, order.buffers);
     port_clock_ns();
-}
-
-/* The host of one rank, which commits: in some order, at some time, for whatever calls are meant to be. */
-static void commit_kernel(const struct kernel_arguments &arguments)
-{
-    const struct run &run = *reinterpret_cast<const struct run *>(arguments.src);
-    const struct scenario &scenario = run.scenario;
-    struct random random = {arguments.units};
-    for (uint32_t number = 0; number < scenario.calls.size(); number++) {
-        const struct call &call = scenario.calls[number];
-        uint32_t draw = call.votes == votes::mixed ? random.below(5) : 0;
-        if (!is_direct(call) || call.votes == votes::none || draw == 1) {
-            continue;
-        }
-        for (uint32_t pause = random.below(60); call.votes == votes::mixed && pause > 0; pause--) {
-            port_clock_ns();
-        }
-        struct direct_entry *entry =
-            reinterpret_cast<struct direct_entry *>(run.entries[number * scenario.world + arguments.rank]);
-        for (uint32_t rank = 0; rank < scenario.world; rank++) {
-            const struct buffers &buffers = run.buffers[number * scenario.world + rank];
-            port_store_system8(&entry->src[rank], reinterpret_cast<uint64_t>(buffers.src));
-            port_store_system8(&entry->dst[rank], reinterpret_cast<uint64_t>(buffers.dst));
-        }
-        port_store_system8(&entry->ticket, draw == 2 ? 7 : 1000 + number); /* 7: the slot is another call's by now */
-        port_store_release_system8(&entry->ballot, draw == 3 ? 77 : 5000 + number); /* 77: of another commit */
-    }
 }
 
 /* All bits of the input; twice is as if nothing had been. */
@@ -244,6 +179,24 @@ static kernel_body find_kernel(const struct call &call, uint32_t world)
     return kernel_find(name.c_str());
 }
 
+/* What a rank knows of the ranks' buffers: all there is, nothing, or of another part of the memory than its peers. */
+static void draw_route(struct run &run, uint32_t number, int rank, struct direct_route *route)
+{
+    const struct scenario &scenario = run.scenario;
+    const enum votes votes = scenario.calls[number].votes;
+    uint32_t draw = votes == votes::mixed ? run.machine.random.below(4) : 0;
+    if (votes == votes::none || draw == 1) {
+        return;
+    }
+    for (uint32_t peer = 0; peer < scenario.world; peer++) {
+        const struct buffers &buffers = run.buffers[number * scenario.world + peer];
+        route->src[peer] = reinterpret_cast<uint64_t>(buffers.src);
+        route->dst[peer] = reinterpret_cast<uint64_t>(buffers.dst);
+    }
+    route->ballot[0] = 5000 + number + (draw == 2 ? (uint64_t)rank + 1 : 0);
+    route->ballot[1] = 6000 + number + (draw == 3 ? (uint64_t)rank + 1 : 0);
+}
+
 static struct kernel_arguments make_arguments(struct run &run, uint32_t number, int rank)
 {
     const struct scenario &scenario = run.scenario;
@@ -257,9 +210,8 @@ static struct kernel_arguments make_arguments(struct run &run, uint32_t number, 
     arguments.share = EPOCH_UNITS / call.blocks;
     arguments.rounds = call.rounds;
     arguments.round_units = call.round_units;
-    if (is_direct(call) && call.votes != votes::none) {
-        arguments.entry = run.entries[number * scenario.world + (uint32_t)rank];
-        arguments.ticket = 1000 + number;
+    if (is_direct(call)) {
+        draw_route(run, number, rank, &arguments.route);
     }
     uint32_t width = call.kernel_stem == nullptr ? 1 : call.dtype == TUTTI_F32 ? 4 : 2;
     arguments.src = reinterpret_cast<uint64_t>(buffers.src);
@@ -316,23 +268,9 @@ static void launch_keeper(struct run &run, struct stream &stream, uint32_t numbe
     stream_launch(run.machine, stream, keep_kernel, arguments, 1, 1, false);
 }
 
-/* Before the first call, or beside them. */
-static void launch_commits(struct run &run)
-{
-    for (uint32_t rank = 0; rank < run.scenario.world; rank++) {
-        struct kernel_arguments arguments = {};
-        arguments.src = reinterpret_cast<uint64_t>(&run);
-        arguments.rank = rank;
-        arguments.units = run.machine.random.next();
-        struct stream *host = machine_stream(run.machine, KERNEL_WORLD_MAX - 2);
-        stream_launch(run.machine, *host, commit_kernel, arguments, 1, 1, false);
-    }
-}
-
 static void launch_all(struct run &run)
 {
     run.snapshots.assign(run.buffers.size(), {});
-    launch_commits(run);
     const struct scenario &scenario = run.scenario;
     run.grids.assign(run.buffers.size(), nullptr);
     for (uint32_t number = 0; number < scenario.calls.size(); number++) {
@@ -509,7 +447,7 @@ static void observe(void *user, uint64_t address)
 
 std::string scenario_run(struct machine &machine, const struct scenario &scenario)
 {
-    struct run run = {scenario, machine, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+    struct run run = {scenario, machine, {}, {}, {}, {}, {}, {}, {}, {}};
     struct machine_options options = scenario.machine;
     options.observe = observe;
     options.observer = &run;

@@ -22,6 +22,7 @@ static bool fits(enum gpu_protocol protocol, const struct gpu_terms *terms, size
     case GPU_ONE_SHOT:
     case GPU_REDUCE_SCATTER:
         return vecs * 16 <= half / world / 16 * 16;
+    case GPU_DIRECT: /* one round */
     case GPU_TWO_SHOT:
         return (vecs + world - 1) / world * 16 <= half / (2 * world) / 16 * 16;
     case GPU_WORDS:
@@ -59,17 +60,19 @@ static void check_one(const struct operation *operation, const struct gpu_terms 
     gpu_choice_make(&choice, operation, terms);
     CHECK(choice.reason != NULL && choice.launch_units > 0, "no reason, or no units");
     size_t covered = 0;
-    for (uint64_t index = 0; index < choice.launches; index++) {
+    uint64_t parts = choice.launches * choice.rounds;
+    CHECK(choice.rounds % 2 == 1 && (choice.rounds == 1 || choice.protocol == GPU_DIRECT), "%u rounds", choice.rounds);
+    for (uint64_t index = 0; index < parts; index++) {
         size_t first = (size_t)index * choice.launch_units;
-        CHECK(first == 0 || first < operation->count, "launch %" PRIu64 " of %" PRIu64 " has nothing to do", index,
-              choice.launches);
+        CHECK(first == 0 || first < operation->count, "part %" PRIu64 " of %" PRIu64 " has nothing to do", index,
+              parts);
         size_t left = operation->count - first;
         size_t units = left < choice.launch_units ? left : choice.launch_units;
         CHECK(fits(choice.protocol, terms, units * unit_bytes),
               "%s of %zu bytes does not fit a half of %zu at %d ranks", gpu_choice_protocol_name(choice.protocol),
               units * unit_bytes, terms->half_bytes, terms->world);
-        CHECK(index + 1 == choice.launches || units * unit_bytes % 16 == 0, "cut after %zu bytes", units * unit_bytes);
-        if (index == 0 || index + 1 == choice.launches) {
+        CHECK(index + 1 == parts || units * unit_bytes % 16 == 0, "cut after %zu bytes", units * unit_bytes);
+        if (index == 0 || index + 1 == parts) {
             check_geometry(&choice, terms, units * unit_bytes, blocks_max);
         }
         covered += units;
@@ -103,6 +106,9 @@ int main(void)
             terms.half_bytes = 4096 * (size_t)(1 + ranks_random(&random) % 8);
         }
         terms.one_shot_bytes_max = gpu_choice_one_shot_bytes_max(terms.world);
+        if (ranks_random(&random) % 2 == 0) {
+            terms.direct_bytes_min = 1 + random_size(&random);
+        }
         terms.threads_max = (unsigned)KERNEL_THREADS_MAX << ranks_random(&random) % 8;
         check_one(&operation, &terms, ranks_random(&random) % 4 == 0 ? (unsigned)(ranks_random(&random) % 200) : 0);
     }

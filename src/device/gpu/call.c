@@ -28,6 +28,8 @@ static tutti_status check_stream(const struct group *group, const struct operati
         operation_call_name(operation));
 }
 
+#define BALLOT_OFFSET_BITS 40 /* struct direct_route */
+
 /* -- launching -------------------------------------------------------------------------------------- */
 
 static driver_function function_for(const struct group *group, const struct operation *operation,
@@ -39,6 +41,8 @@ static driver_function function_for(const struct group *group, const struct oper
         return kernels->one_shot[operation->dtype];
     case GPU_TWO_SHOT:
         return kernels->two_shot[operation->dtype];
+    case GPU_DIRECT:
+        return kernels->direct[operation->dtype];
     case GPU_REDUCE_SCATTER:
         return kernels->reduce_scatter[operation->dtype];
     case GPU_WORDS:
@@ -99,6 +103,33 @@ static tutti_status launch(const struct group *group, driver_function function, 
     return DRIVER(driver, launch_with, &configuration, function, parameters, NULL);
 }
 
+static bool place_find(const struct group *group, const void *pointer, size_t bytes, uint64_t *ballot,
+                       uint64_t addresses[KERNEL_WORLD_MAX])
+{
+    struct symmetric_place place;
+    if (!group->options.symmetric(group->options.user, pointer, bytes, &place) || place.offset % 16 != 0 ||
+        place.serial >> (64 - BALLOT_OFFSET_BITS) != 0 || place.offset / 16 >> BALLOT_OFFSET_BITS != 0) {
+        return false;
+    }
+    *ballot = place.serial << BALLOT_OFFSET_BITS | place.offset / 16;
+    for (int rank = 0; rank < group->options.world; rank++) {
+        addresses[rank] = place.parts[rank] + place.offset;
+    }
+    return true;
+}
+
+/* Whether this rank could go directly: its own affair, which the kernel puts to the vote. */
+static void route_fill(const struct group *group, const struct operation *operation, struct direct_route *route)
+{
+    struct direct_route found;
+    size_t bytes = operation->count * choice_unit_bytes(operation);
+    memset(&found, 0, sizeof(found));
+    if (bytes % 16 == 0 && place_find(group, operation->src, bytes, &found.ballot[0], found.src) &&
+        place_find(group, operation->dst, bytes, &found.ballot[1], found.dst)) {
+        *route = found;
+    }
+}
+
 /* The launches of one call, one after another. *launched: how many were made. */
 static tutti_status launch_all(const struct group *group, const struct operation *operation, const tutti_call *call,
                                const struct gpu_choice *choice, bool eager, uint64_t *launched)
@@ -106,13 +137,19 @@ static tutti_status launch_all(const struct group *group, const struct operation
     struct kernel_arguments arguments;
     arguments_fill(group, operation, call->lane, eager, &arguments);
     driver_function function = function_for(group, operation, choice->protocol);
+    bool direct = choice->protocol == GPU_DIRECT;
+    if (direct) {
+        arguments.rounds = choice->rounds;
+        arguments.round_units = choice->launch_units;
+        route_fill(group, operation, &arguments.route);
+    }
     size_t unit_bytes = choice_unit_bytes(operation);
     tutti_status status = TUTTI_OK;
     for (uint64_t index = 0; index < choice->launches && status == TUTTI_OK; index++) {
         size_t first = (size_t)index * choice->launch_units;
         size_t left = operation->count - first;
         size_t units = left < choice->launch_units ? left : choice->launch_units;
-        arguments.units = units;
+        arguments.units = direct ? operation->count : units;
         arguments.src = (uint64_t)(uintptr_t)operation->src + first * unit_bytes;
         arguments.dst = (uint64_t)(uintptr_t)operation->dst + (operation->row_bytes != 0 ? 0 : first * unit_bytes);
         arguments.row_first = operation->row_bytes != 0 ? first : 0;

@@ -68,14 +68,15 @@ static tutti_status kernels_find(struct group *group, unsigned *resident)
     if (status == TUTTI_OK) {
         status = kernel_find(group, "words", "tutti_words", &kernels->words, resident);
     }
-    const int needed = group->options.world > 1 ? 3 : 1;
+    const int needed = group->options.world == 1 ? 1 : group->terms.direct_bytes_min == 0 ? 3 : 4;
     for (int dtype = 0; dtype < DTYPE_COUNT && status == TUTTI_OK; dtype++) {
         struct {
             const char *part, *stem;
             driver_function *function;
         } const reductions[] = {{"one_shot", "one_shot", &kernels->one_shot[dtype]},
                                 {"two_shot", "two_shot", &kernels->two_shot[dtype]},
-                                {"two_shot", "reduce_scatter", &kernels->reduce_scatter[dtype]}};
+                                {"two_shot", "reduce_scatter", &kernels->reduce_scatter[dtype]},
+                                {"direct", "direct", &kernels->direct[dtype]}};
         for (int index = 0; index < needed && status == TUTTI_OK; index++) {
             char name[64];
             (void)snprintf(name, sizeof(name), "tutti_%s_%s_%d", reductions[index].stem, dtypes[dtype],
@@ -185,6 +186,8 @@ static struct group *group_new(const struct group_options *options)
     group->terms.world = options->world;
     group->terms.half_bytes = gpu_choice_half_bytes(options->world, options->message_bytes_max);
     group->terms.one_shot_bytes_max = gpu_choice_one_shot_bytes_max(options->world);
+    /* Whether peers' accesses to ordinary memory are coherent on AMD is not known: nobody has run it there. */
+    group->terms.direct_bytes_min = options->device->driver->vendor == &driver_cuda ? gpu_choice_direct_bytes_min() : 0;
     group->lane_bytes = (ARENA_HEAD_BYTES + 2 * group->terms.half_bytes + LANE_ALIGN - 1) / LANE_ALIGN * LANE_ALIGN;
     group->launch_flags = launch_flags(options);
     segments_retain(group);
@@ -437,6 +440,7 @@ void gpu_group_stats(struct group *group, tutti_stats *stats)
     stats->captured = atomic_load_explicit(&counts->captured, memory_order_relaxed);
     stats->one_shot = protocols[GPU_ONE_SHOT];
     stats->two_shot = protocols[GPU_TWO_SHOT];
+    stats->direct = protocols[GPU_DIRECT];
     stats->exchange = protocols[GPU_WORDS] + protocols[GPU_REDUCE_SCATTER] + protocols[GPU_COPIES];
     stats->local = protocols[GPU_LOCAL];
 }
@@ -445,7 +449,7 @@ void gpu_group_plan(const struct group *group, const struct operation *operation
 {
     struct gpu_choice choice;
     gpu_choice_make(&choice, operation, &group->terms);
-    plan->chunks = choice.launches;
+    plan->chunks = choice.launches * choice.rounds;
     (void)snprintf(plan->protocol, sizeof(plan->protocol), "%s", gpu_choice_protocol_name(choice.protocol));
     (void)snprintf(plan->reason, sizeof(plan->reason), "%s", choice.reason);
 }

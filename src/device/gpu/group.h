@@ -24,7 +24,7 @@ struct segment;
 
 /* The functions for this group's world; those that are not needed in it are NULL. */
 struct kernels {
-    driver_function one_shot[DTYPE_COUNT], two_shot[DTYPE_COUNT], reduce_scatter[DTYPE_COUNT];
+    driver_function one_shot[DTYPE_COUNT], two_shot[DTYPE_COUNT], direct[DTYPE_COUNT], reduce_scatter[DTYPE_COUNT];
     driver_function copies, words;
 };
 
