@@ -34,7 +34,7 @@ PORT_DEVICE struct arena_flags *flags_in(uint64_t lane)
 PORT_COLD bool flag_is_late(const struct kernel_arguments &arguments, uint64_t epoch, const uint64_t *flag,
                             uint64_t wanted, uint32_t peer)
 {
-    struct patience patience = {0, 0};
+    struct patience patience = {0, 0, 0};
     for (uint32_t polls = 0; port_load_acquire_system8(flag) != wanted; polls++) {
         if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, peer)) {
             return true;
