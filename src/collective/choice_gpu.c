@@ -154,7 +154,7 @@ void gpu_choice_make(struct gpu_choice *choice, const struct operation *operatio
         choice->reason = "one rank: nothing crosses";
         cut(choice, operation->count, round_down(terms->half_bytes, VEC_BYTES) / unit_bytes, VEC_BYTES / unit_bytes);
     } else if (terms->world == 1 && operation->kind == TUTTI_BARRIER) {
-        *choice = (struct gpu_choice){GPU_LOCAL, 1, 0, "one rank: nobody to wait for"};
+        *choice = (struct gpu_choice){GPU_LOCAL, 1, 0, 1, "one rank: nobody to wait for"};
     } else if (terms->world == 1) {
         *choice = (struct gpu_choice){GPU_LOCAL, operation->count + 1, 1, 1, "one rank: nothing crosses"};
     } else if (operation->kind == TUTTI_ALL_REDUCE) {
