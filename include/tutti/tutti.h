@@ -218,6 +218,13 @@ typedef struct tutti_stats {
     uint64_t one_shot, two_shot, exchange, direct, local;
     uint64_t waits_slept;   /* waits that gave up spinning and slept */
     uint64_t allocs, frees; /* tutti_alloc and tutti_free that succeeded */
+    /* Captured calls whose graphs live, by what became of them: recorded since the last commit; committed; suspended; staged
+     * for good. `slots`: how many can be direct at a time, and how many slots are taken. `mappings`: allocations of peers that commits
+     * have mapped. */
+    uint64_t pending_calls, committed_calls, suspended_calls, staged_for_good_calls;
+    uint64_t slots, slots_taken, mappings, commits;
+    /* GPU backends: how calls that are large enough to be direct went, replays included. */
+    uint64_t direct_calls, direct_bytes, staged_calls, staged_bytes;
 } tutti_stats;
 TUTTI_API tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats);
 
@@ -353,6 +360,66 @@ typedef struct tutti_plan_t {
  * reduce_scatter), bytes for copies (per rank where the call says so). Pure: enqueues nothing. */
 TUTTI_API tutti_status tutti_plan(const tutti_comm *comm, tutti_collective kind, size_t count, tutti_dtype dtype,
                                   tutti_plan_t *plan);
+
+/* -- zero-copy for captured graphs: optional ------------------------------------------------- */
+
+/*
+ * A captured collective is complete: it replays correctly for ever, with nothing of this section. Large ones on GPUs are faster
+ * when the ranks use each other's buffers directly, and for that the ranks have to know them: tutti_commit, one line after the
+ * captures of an engine. Before it, without it, and wherever it is not possible, the same graphs go by way of the
+ * communicator's own memory, with the same bits; docs/capture.md says what an engine has to do, and when. Calls on memory of
+ * tutti_alloc are direct without any commit.
+ *
+ * Who owns what: the buffers are the caller's, and stay allocated as long as a committed graph refers to them, or until
+ * tutti_suspend, tutti_capture_release or the end of the graph. Before other pages are put behind their addresses, tutti_suspend
+ * is called; without it peers go on with the old pages. Whoever frees or remaps such memory earlier is told, where the driver can
+ * tell, by the next call that gives it back.
+ */
+
+/* [collective] Adopts everything that was captured on this communicator since the last commit, whatever the stream, lane or
+ * graph. Compares what the ranks captured first: if it differs, all ranks get MISMATCH with the first call that does, and what was
+ * captured stays staged for good. A graph that does not exist on some rank, because its capture failed there, is dropped on
+ * all: they get CAPTURE, with the call after which the capture's state changed, and the other graphs wait for the next commit. On any
+ * other failure nothing is committed and another commit may be tried. Replays may run meanwhile, everywhere. Not while the stream of an
+ * open session captures (CAPTURE); a commit that succeeds ends the open session.
+ * Errors: CAPTURE, MISMATCH, SYSTEM, DRIVER, UNSUPPORTED, and the communicator's first failure. */
+TUTTI_API tutti_status tutti_commit(tutti_comm *comm);
+
+/* Before pages under [pointer, pointer + bytes) are unmapped, remapped or freed: takes committed calls that use them off the direct
+ * way and closes what this rank has mapped for them; returns when nothing of it is in use any more. Local: the other ranks' calls then
+ * find this rank not willing and are staged, and peers keep their mapping of this rank's memory until they suspend or resume the same
+ * calls. Waits for the whole device (this process's part), so not while peers in the same process that share it wait for this rank.
+ * Errors: ARGUMENT (also: the memory has changed already; it is suspended all the same), CAPTURE and DRIVER (nothing has changed), and
+ * the communicator's first failure. */
+TUTTI_API tutti_status tutti_suspend(tutti_comm *comm, const void *pointer, size_t bytes);
+
+/* [collective] Commits again what is suspended on any rank, with the memory that is there now; no graph is captured again. Calls whose
+ * memory can no longer be shared stay staged for good. Errors: as tutti_commit. */
+TUTTI_API tutti_status tutti_resume(tutti_comm *comm);
+
+/* The same for communicators of one tutti_comm_create_all, in rank order. */
+TUTTI_API tutti_status tutti_commit_all(tutti_comm *const *comms, int world);
+TUTTI_API tutti_status tutti_resume_all(tutti_comm *const *comms, int world);
+
+/* A session names what is captured between its begin and its commit, so that it can be released as one; and while it is open,
+ * calls elsewhere than on its stream, or on a stream that takes part in its capture, are refused (CAPTURE, naming both streams). */
+typedef struct tutti_capture tutti_capture;
+
+/* Opens a session for captures on `stream` (not NULL), which must live until it is closed. All ranks open the same sessions in the same
+ * order. One at a time for each communicator. May be called while the stream captures. ARGUMENT, CAPTURE, SYSTEM. */
+TUTTI_API tutti_status tutti_capture_begin(tutti_comm *comm, tutti_stream stream, tutti_capture **capture);
+
+/* [collective, with tutti_capture_abort] Closes the session with a tutti_commit. On an error it stays open. */
+TUTTI_API tutti_status tutti_capture_commit(tutti_capture *capture);
+
+/* [collective, with tutti_capture_commit] Closes the session and gives up what it captured, on all ranks: those that commit meanwhile
+ * get CAPTURE. Its graphs stay right, and staged. `capture` is freed. */
+TUTTI_API tutti_status tutti_capture_abort(tutti_capture *capture);
+
+/* Gives back what a committed session holds: its graphs, if they still are replayed, go staged. Local. Waits as tutti_suspend does.
+ * `capture` is freed, unless the error is CAPTURE or DRIVER. What is not released goes with its graphs, and with the
+ * communicator; the handle is valid until then. */
+TUTTI_API tutti_status tutti_capture_release(tutti_capture *capture);
 
 /* -- what the library knows about itself and the machine --------------------------------------- */
 

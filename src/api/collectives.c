@@ -4,7 +4,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "capture/registry.h"
 #include "comm/comm.h"
+#include "comm/session.h"
 
 /* A signature carries 48 bits of count (src/collective/signature.c). */
 #define COUNT_MAX ((UINT64_C(1) << 48) - 1)
@@ -115,6 +117,12 @@ static const unsigned char *block_at(const void *buffer, int block, size_t block
 
 static tutti_status submit(tutti_comm *comm, const struct operation *operation, const tutti_call *call)
 {
+    if (comm->registry->session != 0) {
+        tutti_status status = session_admit(comm, operation, call);
+        if (status != TUTTI_OK) {
+            return status;
+        }
+    }
     return comm->ops->group_call(comm->group, operation, call, !comm->one_thread_drives_all);
 }
 

@@ -9,6 +9,7 @@
 #include "api/structs.h"
 #include "base/error.h"
 #include "base/process.h"
+#include "capture/registry.h"
 
 /* The first versions of the structs end with these members. */
 #define OPTIONS_LEAST (offsetof(tutti_comm_options, flags) + sizeof(uint32_t))
@@ -184,6 +185,7 @@ tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats)
     comm->ops->group_stats(comm->group, &ours);
     ours.allocs = atomic_load(&comm->allocs);
     ours.frees = atomic_load(&comm->frees);
+    registry_stats(comm->registry, &ours);
     struct_write(stats, &ours, sizeof(ours));
     return TUTTI_OK;
 }

@@ -83,6 +83,10 @@ static const struct setting_row table[SETTING_COUNT] = {
     [SETTING_GPU_PROGRAMMATIC] = {"TUTTI_GPU_PROGRAMMATIC", TYPE_UINT, "0", 0, 1, NULL, true, false,
                                   "1: collectives are launched programmatically where the device can (NVIDIA, compute "
                                   "capability 9.0 and later)."},
+    [SETTING_SLOTS] = {"TUTTI_SLOTS", TYPE_UINT, "8192", 0, 1u << 20, NULL, false, false,
+                       "How many captured calls of a communicator can be direct at a time on GPUs; above it they are "
+                       "staged. 144 bytes of "
+                       "device memory each."},
     [SETTING_GPU_VENDOR] = {"TUTTI_GPU_VENDOR", TYPE_CHOICE, "auto", 0, 0, "auto|never|always", true, false,
                             "Whether the GPU backends use the vendor's collectives (NCCL, RCCL): where ranks cannot "
                             "share memory and the program allows it, never, or always."},

@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 #include "base/process.h"
+#include "base/settings.h"
+#include "capture/registry.h"
 #include "comm/memory.h"
 #include "memory/segment.h"
 
@@ -140,6 +142,11 @@ static void awake_set(tutti_comm *comm, bool awake)
 
 tutti_status assemble_group(tutti_comm *comm)
 {
+    bool has_table = comm->ops->group_entries_write != NULL;
+    comm->registry = registry_create(has_table ? (uint32_t)settings_number(SETTING_SLOTS) : 0);
+    if (comm->registry == NULL) {
+        return error_set(TUTTI_ERR_SYSTEM, "rank %d: out of memory to keep book of captures", comm->rank);
+    }
     struct group_options options = {
         .device = comm->device,
         .rank = comm->rank,
@@ -160,11 +167,14 @@ tutti_status assemble_group(tutti_comm *comm)
         .leave = group_leave,
         .call_completed = group_call_completed,
         .symmetric = group_symmetric,
+        .registry = comm->registry,
         .user = comm,
         .reason = comm->backend_reason,
     };
     tutti_status status = comm->ops->group_create(&options, &comm->group);
     if (status != TUTTI_OK) {
+        registry_free(comm->registry);
+        comm->registry = NULL;
         return status;
     }
     awake_set(comm, true);
@@ -186,5 +196,6 @@ void assemble_group_undo(tutti_comm *comm)
         memory_leave(comm);
         comm->ops->group_destroy(comm->group); /* failures still end its waits: they look at the mark by themselves */
         comm->group = NULL;
+        comm->registry = NULL; /* gone with it, or with the last graph */
     }
 }

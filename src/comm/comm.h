@@ -11,6 +11,7 @@
  *   exchange.c  allgather over control pages          destroy.c  leaving
  *   share.c     memory that only the backend can share
  *   memory.c    memory for the caller that all ranks map
+ *   commit.c    what was captured, agreed on by all ranks     session.c   capture sessions, release, suspend
  */
 #ifndef TUTTI_COMM_COMM_H
 #define TUTTI_COMM_COMM_H
@@ -27,6 +28,7 @@
 #include "tutti/tutti.h"
 
 struct peers;
+struct registry;
 struct segment;
 struct symmetric;
 
@@ -60,6 +62,10 @@ struct tutti_comm {
     uint64_t symmetric_serial;
     _Atomic uint64_t symmetric_count, symmetric_bytes, symmetric_mapped_bytes, allocs, frees;
 
+    struct tutti_capture *captures; /* sessions, open or committed */
+    /* What this rank has captured; the group's property (device.h, group_options). NULL once that is destroyed. */
+    struct registry *registry;
+
     uint32_t exchange_round;     /* the thread that uses the communicator */
     uint32_t exchange_limit_ms;  /* the timeout; during creation the time that creation may take */
     _Atomic uint64_t lost_ranks; /* bit r: the process of rank r is gone */
@@ -91,10 +97,18 @@ bool comm_departed(tutti_comm *comm, int rank);
  * expiry fails the communicator. Not where one thread drives all ranks. */
 tutti_status comm_exchange(tutti_comm *comm, const void *mine, void *all, size_t bytes);
 
+/* [collective] The same for any number of bytes, which may differ from rank to rank: sizes[rank] at all[rank], aligned to 16. On success
+ * the caller frees all[0]. */
+#define EXCHANGE_LONG_MAX (1u << 30)
+tutti_status comm_exchange_long(tutti_comm *comm, const void *mine, size_t bytes, unsigned char **all, uint64_t *sizes);
+
 /* The two halves of comm_exchange, for one thread that drives all ranks: first all post, then all
  * collect. */
 tutti_status comm_exchange_post(tutti_comm *comm, const void *mine, size_t bytes);
 tutti_status comm_exchange_collect(tutti_comm *comm, void *all, size_t bytes);
+
+/* Whether it is rank `rank` of `world` that one tutti_comm_create_all made, of the same one as `first`. */
+bool comm_is_of_family(const tutti_comm *comm, const tutti_comm *first, int rank, int world);
 
 /* The creations behind the public calls of the same name (src/api/comm.c checks their arguments). */
 tutti_status comm_create(const tutti_comm_options *options, tutti_comm **comm);

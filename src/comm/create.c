@@ -381,3 +381,9 @@ tutti_status comm_create_all(const tutti_comm_options *options, const int *devic
     free(creations);
     return status;
 }
+
+bool comm_is_of_family(const tutti_comm *comm, const tutti_comm *first, int rank, int world)
+{
+    return comm->one_thread_drives_all && comm->world == world && comm->rank == rank &&
+           comm->segments[0] == first->segments[0];
+}

@@ -5,6 +5,7 @@
 #include "comm/assemble.h"
 #include "comm/comm.h"
 #include "comm/peers.h"
+#include "comm/session.h"
 #include "memory/segment.h"
 #include "memory/symmetric.h"
 
@@ -31,6 +32,7 @@ void comm_destroy(tutti_comm *comm)
     if (comm->generation == process_generation()) {
         leave(comm);
     }
+    sessions_free(comm);
     peers_release(comm->peers);
     for (int rank = 0; rank < comm->world; rank++) {
         segment_release(comm->segments[rank]);

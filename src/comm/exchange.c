@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -53,10 +54,10 @@ static void peer_left(tutti_comm *comm, int rank)
 static void peer_late(tutti_comm *comm, int rank)
 {
     struct failure failure = {TUTTI_ERR_TIMEOUT, comm->rank, rank, ""};
-    (void)snprintf(
-        failure.sentence, sizeof(failure.sentence),
-        "rank %d waited %u ms for rank %d to make the same call (tutti_comm_create or _split, tutti_alloc, tutti_free)",
-        comm->rank, comm->exchange_limit_ms, rank);
+    (void)snprintf(failure.sentence, sizeof(failure.sentence),
+                   "rank %d waited %u ms for rank %d to make the same call (tutti_comm_create or _split, tutti_alloc, "
+                   "tutti_free, tutti_commit, ..)",
+                   comm->rank, comm->exchange_limit_ms, rank);
     comm_fail(comm, &failure);
 }
 
@@ -115,4 +116,97 @@ tutti_status comm_exchange(tutti_comm *comm, const void *mine, void *all, size_t
 {
     tutti_status status = comm_exchange_post(comm, mine, bytes);
     return status == TUTTI_OK ? comm_exchange_collect(comm, all, bytes) : status;
+}
+
+/* -- more than the mail holds ---------------------------------------------------------------------------- */
+
+/* What this rank sends in the round that carries bytes from `from` on; ranks that have no more send nothing of weight. */
+static void part_copy(unsigned char *to, const unsigned char *bytes, size_t size, size_t from)
+{
+    size_t left = from < size ? size - from : 0;
+    size_t part = left < CONTROL_MAIL_BYTES ? left : CONTROL_MAIL_BYTES;
+    memset(to, 0, CONTROL_MAIL_BYTES);
+    if (part > 0) {
+        memcpy(to, bytes + from, part);
+    }
+}
+
+static tutti_status parts_exchange(tutti_comm *comm, const void *mine, const uint64_t *sizes, unsigned char *const *all,
+                                   unsigned char *room)
+{
+    uint64_t most = 0;
+    for (int rank = 0; rank < comm->world; rank++) {
+        most = sizes[rank] > most ? sizes[rank] : most;
+    }
+    unsigned char part[CONTROL_MAIL_BYTES];
+    tutti_status status = TUTTI_OK;
+    for (size_t from = 0; from < most && status == TUTTI_OK; from += CONTROL_MAIL_BYTES) {
+        part_copy(part, mine, sizes[comm->rank], from);
+        status = comm_exchange(comm, part, room, sizeof(part));
+        for (int rank = 0; rank < comm->world && status == TUTTI_OK; rank++) {
+            size_t left = from < sizes[rank] ? sizes[rank] - from : 0;
+            if (left > 0) {
+                memcpy(all[rank] + from, room + (size_t)rank * sizeof(part), left < sizeof(part) ? left : sizeof(part));
+            }
+        }
+    }
+    return status;
+}
+
+static tutti_status sizes_check(tutti_comm *comm, const uint64_t *sizes)
+{
+    for (int rank = 0; rank < comm->world; rank++) {
+        if (sizes[rank] > EXCHANGE_LONG_MAX) {
+            struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, rank, ""};
+            (void)snprintf(failure.sentence, sizeof(failure.sentence),
+                           "rank %d announces %llu bytes to the other ranks, more than the %u that can be meant", rank,
+                           (unsigned long long)sizes[rank], EXCHANGE_LONG_MAX);
+            comm_fail(comm, &failure);
+            return comm_check(comm);
+        }
+    }
+    return TUTTI_OK;
+}
+
+/* All ranks' room in one piece, which all[0] begins. */
+static bool room_make(int world, const uint64_t *sizes, unsigned char **all)
+{
+    size_t total = 0;
+    for (int rank = 0; rank < world; rank++) {
+        total += (sizes[rank] + 15) / 16 * 16;
+    }
+    unsigned char *at = calloc(total + 1, 1);
+    all[0] = at;
+    for (int rank = 0; rank < world && at != NULL; rank++) {
+        all[rank] = at;
+        at += (sizes[rank] + 15) / 16 * 16;
+    }
+    return all[0] != NULL;
+}
+
+tutti_status comm_exchange_long(tutti_comm *comm, const void *mine, size_t bytes, unsigned char **all, uint64_t *sizes)
+{
+    uint64_t own = bytes;
+    tutti_status status = comm_exchange(comm, &own, sizes, sizeof(own));
+    if (status == TUTTI_OK) {
+        status = sizes_check(comm, sizes);
+    }
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    unsigned char *room = malloc((size_t)comm->world * CONTROL_MAIL_BYTES);
+    if (room == NULL || !room_make(comm->world, sizes, all)) {
+        struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, ""};
+        (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d is out of memory for what its peers send",
+                       comm->rank);
+        comm_fail(comm, &failure);
+        free(room);
+        return comm_check(comm);
+    }
+    status = parts_exchange(comm, mine, sizes, all, room);
+    free(room);
+    if (status != TUTTI_OK) {
+        free(all[0]);
+    }
+    return status;
 }

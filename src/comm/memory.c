@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "comm/commit.h"
 #include "comm/parcels.h"
 #include "comm/socket.h"
 #include "memory/policy.h"
@@ -375,6 +376,32 @@ static void free_begin(struct transaction *transaction, const void *pointer)
                                                 pointer));
 }
 
+/* Committed calls that use it: their entries name the peers' parts. */
+static bool uses_symmetric(const struct ticket *ticket, const void *user)
+{
+    const struct symmetric *symmetric = user;
+    const void *const buffers[] = {ticket->operation.src, ticket->operation.dst};
+    for (size_t index = 0; index < sizeof(buffers) / sizeof(buffers[0]); index++) {
+        uint64_t address = (uint64_t)(uintptr_t)buffers[index];
+        if (address >= symmetric->own.address && address - symmetric->own.address < symmetric->own.bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void free_withdraw(struct transaction *transaction)
+{
+    tutti_comm *comm = transaction->comm;
+    tutti_status status = commit_withdraw(comm, uses_symmetric, transaction->symmetric, TICKET_STAGED);
+    if (status != TUTTI_OK) { /* kernels may still use what peers are about to unmap */
+        struct failure failure = {status, comm->rank, comm->rank, ""};
+        (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d: tutti_free: %.200s", comm->rank,
+                       tutti_last_error());
+        comm_fail(comm, &failure);
+    }
+}
+
 static void free_finish(struct transaction *transaction, uint64_t mapped_bytes)
 {
     leave(transaction, mapped_bytes);
@@ -402,6 +429,7 @@ tutti_status comm_free(tutti_comm *comm, void *pointer)
     status = words_exchange(transaction, &failed);
     if (status == TUTTI_OK) {
         uint64_t mapped_bytes = symmetric_mapped_bytes(transaction->symmetric);
+        free_withdraw(transaction);
         symmetric_close(transaction->symmetric);
         status = words_exchange(transaction, &failed);
         if (status == TUTTI_OK) {
@@ -421,8 +449,7 @@ static tutti_status family_check(int32_t verb, tutti_comm *const *comms, int wor
         if (status != TUTTI_OK) {
             return status;
         }
-        if (!comms[rank]->one_thread_drives_all || comms[rank]->world != world || comms[rank]->rank != rank ||
-            comms[rank]->segments[0] != comms[0]->segments[0]) {
+        if (!comm_is_of_family(comms[rank], comms[0], rank, world)) {
             return error_set(TUTTI_ERR_ARGUMENT,
                              "%s_all: comms[%d] is not rank %d of %d that one tutti_comm_create_all made",
                              verb_name(verb), rank, rank, world);
@@ -516,6 +543,7 @@ tutti_status comm_free_all(tutti_comm *const *comms, int world, void *const *poi
     status = transactions_judge(comms[0], transactions);
     for (int rank = 0; rank < world && status == TUTTI_OK; rank++) {
         comms[rank]->ops->group_settle(comms[rank]->group);
+        free_withdraw(transactions[rank]);
         mapped_bytes[rank] = symmetric_mapped_bytes(transactions[rank]->symmetric);
         symmetric_close(transactions[rank]->symmetric);
     }
@@ -559,6 +587,18 @@ bool memory_place(const tutti_comm *comm, const void *pointer, size_t bytes, str
         place->parts[rank] = rank == comm->rank ? each->own.address : each->peers[rank]->block.address;
     }
     return true;
+}
+
+uint64_t memory_part(const tutti_comm *comm, uint64_t serial, int rank, uint64_t offset)
+{
+    const struct symmetric *each = comm->symmetric;
+    while (each != NULL && each->serial != serial) {
+        each = each->next;
+    }
+    if (each == NULL || offset > each->bytes) {
+        return 0;
+    }
+    return (rank == comm->rank ? each->own.address : each->peers[rank]->block.address) + offset;
 }
 
 tutti_status comm_peer_pointer(tutti_comm *comm, const void *pointer, int rank, void **peer)

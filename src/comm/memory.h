@@ -19,6 +19,9 @@ void memory_leave(tutti_comm *comm);
 /* Local. Whether the range lies in this rank's part of an allocation; then *place. */
 bool memory_place(const tutti_comm *comm, const void *pointer, size_t bytes, struct symmetric_place *place);
 
+/* Local. Byte `offset` of `rank`'s part of allocation `serial`, as this rank's device reaches it; 0 if it has none, or not so many bytes. */
+uint64_t memory_part(const tutti_comm *comm, uint64_t serial, int rank, uint64_t offset);
+
 /* Local. */
 tutti_status comm_peer_pointer(tutti_comm *comm, const void *pointer, int rank, void **peer);
 tutti_status comm_memory_class(tutti_comm *comm, const void *pointer, tutti_memory_class_t *out);

@@ -19,10 +19,12 @@
 #include "device/memory.h"
 #include "tutti/tutti.h"
 
-#define DEVICE_ABI 3
+#define DEVICE_ABI 4
 
 struct device;
+struct direct_entry;
 struct group;
+struct registry;
 struct segment;
 struct symmetric;
 
@@ -89,8 +91,18 @@ struct group_options {
     /* Whether a range lies in this rank's part of one allocation of tutti_alloc's; then *place. The thread that uses the
      * communicator. */
     bool (*symmetric)(void *user, const void *pointer, size_t bytes, struct symmetric_place *place);
+    /* What this rank captures (capture/registry.h): the group takes tickets from it, and holds on graphs. The group's own once it has
+     * been created: it frees it with the last graph. */
+    struct registry *registry;
     void *user;
     const char *reason; /* why the communicator uses this backend, and how */
+};
+
+/* What a stream does with work. */
+enum device_stream_state { DEVICE_STREAM_IDLE, DEVICE_STREAM_CAPTURING, DEVICE_STREAM_INVALIDATED };
+struct device_stream {
+    enum device_stream_state state; /* IDLE: work runs */
+    uint64_t capture;               /* CAPTURING: its number, never reused */
 };
 
 struct device_description {
@@ -136,6 +148,9 @@ struct device_ops {
     /* What `address` is, for this group. A pointer to nothing is no error, but MEMORY_UNKNOWN. Legal in any capture. DRIVER. */
     tutti_status (*group_look)(struct group *group, uint64_t address, struct memory_facts *facts);
 
+    /* Asks a stream that lives. Legal in any capture. DRIVER. */
+    tutti_status (*group_stream)(struct group *group, const void *stream, struct device_stream *out);
+
     /* Memory that ranks share (src/memory/); all or none, for a backend whose ranks share none. */
 
     /* Waits until what this process has enqueued on streams, through this group and outside of graphs, has completed. */
@@ -177,6 +192,14 @@ struct device_ops {
     /* After a failure: ends what a failure alone does not end, work that waits on the device for ranks that will not come. From
      * threads of the caller's only; may call the driver, and may come again. */
     void (*group_abandon)(struct group *group);
+    /* These two both or none, for a backend whose captured calls look into a table whether their ranks' buffers may be used
+     * directly (kernels/arguments.h, struct direct_entry; as many as the setting TUTTI_SLOTS says). Writes entries [first, first +
+     * count) and waits until kernels see them; in its place each word changes at once. DRIVER. */
+    tutti_status (*group_entries_write)(struct group *group, const struct direct_entry *entries, uint32_t first,
+                                        uint32_t count);
+    /* Waits until nothing runs any more that this process has put on the device, launches of graphs included. CAPTURE, DRIVER. */
+    tutti_status (*group_quiesce)(struct group *group);
+
     /* Adds what the group holds beyond the segments: memory that this rank contributes, and what it has mapped. */
     void (*group_memory)(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes);
 };

@@ -130,12 +130,17 @@ static void route_fill(const struct group *group, const struct operation *operat
     }
 }
 
-/* The launches of one call, one after another. *launched: how many were made. */
+/* The launches of one call, one after another. grant: of a captured call; NULL for an eager one. *launched: how many were made. */
 static tutti_status launch_all(const struct group *group, const struct operation *operation, const tutti_call *call,
-                               const struct gpu_choice *choice, bool eager, uint64_t *launched)
+                               const struct gpu_choice *choice, const struct ticket_grant *grant, uint64_t *launched)
 {
     struct kernel_arguments arguments;
-    arguments_fill(group, operation, call->lane, eager, &arguments);
+    arguments_fill(group, operation, call->lane, grant == NULL, &arguments);
+    if (grant != NULL && grant->slot != SLOT_NONE) {
+        arguments.entry = group->table.address + grant->slot * sizeof(struct direct_entry);
+        arguments.ticket = grant->number;
+    }
+    arguments.tally = group->note + offsetof(struct note_page, tallies) + call->lane * sizeof(struct direct_tally);
     driver_function function = function_for(group, operation, choice->protocol);
     bool direct = choice->protocol == GPU_DIRECT;
     if (direct) {
@@ -220,19 +225,31 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
 {
     const struct driver *driver = group->device->driver;
     struct stream_state state;
+    struct recorded *recorded = NULL;
+    struct ticket_grant grant;
     tutti_status status = recording_look(driver, call->stream, &state);
+    if (state.invalidated) {
+        recorded_invalidated(registry_latest(group->options.registry, call->stream), operation_call_name(operation));
+    }
     if (status == TUTTI_OK && choice->launches == 0) {
         call_count(group, operation, GPU_LOCAL, state.recording);
         return TUTTI_OK;
     }
     if (status == TUTTI_OK && state.recording) {
-        status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state);
+        status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state, &recorded);
     }
     if (status != TUTTI_OK) {
         return call_refused(group, operation, call, status);
     }
     uint64_t launched = 0;
-    status = launch_all(group, operation, call, choice, !state.recording, &launched);
+    if (state.recording) {
+        bool can_be_direct = choice->protocol == GPU_DIRECT && group->table.kind != ARENA_NONE;
+        registry_take(group->options.registry, recorded, operation, call->lane, can_be_direct, &grant);
+    }
+    status = launch_all(group, operation, call, choice, state.recording ? &grant : NULL, &launched);
+    if (status != TUTTI_OK) {
+        recorded_break(recorded, tutti_last_error());
+    }
     if (status != TUTTI_OK && launched > 0 && state.recording) {
         recording_spoil(driver, call->stream);
     }
@@ -292,7 +309,7 @@ tutti_status call_trial(struct group *group)
     struct gpu_choice choice;
     uint64_t launched = 0;
     gpu_choice_make(&choice, &barrier, &group->terms);
-    tutti_status status = launch_all(group, &barrier, &call, &choice, true, &launched);
+    tutti_status status = launch_all(group, &barrier, &call, &choice, NULL, &launched);
     group->launched[0] += launched;
     return status;
 }

@@ -282,14 +282,16 @@ static tutti_status hip_open(int ordinal, struct device **device)
     .group_stats = gpu_group_stats, .group_plan = gpu_group_plan, .group_look = gpu_group_look,                        \
     .group_settle = gpu_group_settle, .group_keep = gpu_group_keep, .memory_create = gpu_memory_create,                \
     .memory_hold = gpu_memory_hold, .memory_alike = gpu_memory_alike, .memory_export = gpu_memory_export,              \
-    .memory_import = gpu_memory_import, .memory_release = gpu_memory_release
+    .memory_import = gpu_memory_import, .memory_release = gpu_memory_release, .group_stream = gpu_group_stream,        \
+    .group_entries_write = gpu_group_entries_write, .group_quiesce = gpu_group_quiesce
 
 #define VENDOR_OPS                                                                                                     \
     .group_create = vendor_group_create, .group_export = vendor_group_export, .group_import = vendor_group_import,     \
     .group_probe_begin = vendor_group_probe_begin, .group_probe_end = vendor_group_probe_end,                          \
     .group_poll = vendor_group_poll, .group_abandon = vendor_group_abandon, .group_memory = vendor_group_memory,       \
     .group_destroy = vendor_group_destroy, .group_call = vendor_group_call, .group_wake = vendor_group_wake,           \
-    .group_stats = vendor_group_stats, .group_plan = vendor_group_plan, .group_look = vendor_group_look
+    .group_stats = vendor_group_stats, .group_plan = vendor_group_plan, .group_look = vendor_group_look,               \
+    .group_stream = vendor_group_stream
 
 static const struct device_ops nccl_ops = {DEVICE_OPS("cuda", cuda_probe, cuda_open), VENDOR_OPS};
 static const struct device_ops rccl_ops = {DEVICE_OPS("hip", hip_probe, hip_open), VENDOR_OPS};

@@ -154,6 +154,7 @@ struct driver {
     driver_result (*current_get)(int *ordinal);
     driver_result (*current_set)(int ordinal);
     driver_result (*peer_enable)(int ordinal, unsigned flags); /* HIP: from the current device */
+    driver_result (*context_synchronize)(void);                /* all streams of the current context, or device */
     driver_result (*capture_mode_exchange)(int *mode);         /* of the calling thread */
 
     driver_result (*module_load)(driver_module *module, const void *image);
@@ -194,6 +195,7 @@ struct driver {
     driver_result (*fill_words)(driver_address address, unsigned word, size_t count, driver_stream stream);
     driver_result (*copy_on_device)(driver_address to, driver_address from, size_t bytes, driver_stream stream);
     driver_result (*copy_to_host)(void *to, driver_address from, size_t bytes, driver_stream stream);
+    driver_result (*copy_to_device)(driver_address to, const void *from, size_t bytes, driver_stream stream);
     driver_result (*pointer_attributes)(unsigned count, int *attributes, void **values, driver_address address);
 
     driver_result (*stream_create)(driver_stream *stream, unsigned flags);

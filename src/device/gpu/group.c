@@ -150,6 +150,9 @@ static tutti_status group_build(struct group *group)
     if (status == TUTTI_OK) {
         status = page_make(group);
     }
+    if (status == TUTTI_OK) {
+        status = table_make(group);
+    }
     return status == TUTTI_OK ? arena_make(group) : status;
 }
 
@@ -182,6 +185,7 @@ static struct group *group_new(const struct group_options *options)
     }
     group->options = *options;
     group->device = options->device;
+    group->recordings.registry = options->registry;
     gpu_device_retain(group->device);
     group->terms.world = options->world;
     group->terms.half_bytes = gpu_choice_half_bytes(options->world, options->message_bytes_max);
@@ -215,10 +219,12 @@ tutti_status gpu_group_create(const struct group_options *options, struct group 
         if (status == TUTTI_OK) {
             *out = group;
         } else {
+            group->options.registry = NULL; /* the caller's, still */
             group_dissolve(group);
         }
         context_leave(&scope);
     } else {
+        group->options.registry = NULL;
         group_dissolve(group); /* which has nothing of the driver's yet */
     }
     if (status != TUTTI_OK) {
@@ -246,7 +252,9 @@ void group_dissolve(struct group *group)
 {
     struct device *device = group->device;
     const struct driver *driver = device->driver;
+    registry_free(group->options.registry);
     symmetric_free_all(group->kept);
+    table_free(group);
     for (int rank = 0; rank < group->options.world; rank++) {
         arena_release(device, &group->arenas[rank]);
         segment_release(group->segments[rank]);
@@ -443,6 +451,13 @@ void gpu_group_stats(struct group *group, tutti_stats *stats)
     stats->direct = protocols[GPU_DIRECT];
     stats->exchange = protocols[GPU_WORDS] + protocols[GPU_REDUCE_SCATTER] + protocols[GPU_COPIES];
     stats->local = protocols[GPU_LOCAL];
+    for (int lane = 0; lane < group->options.lanes; lane++) {
+        const struct direct_tally *tally = &group->page->tallies[lane];
+        stats->direct_calls += __atomic_load_n(&tally->direct_calls, __ATOMIC_RELAXED);
+        stats->direct_bytes += __atomic_load_n(&tally->direct_bytes, __ATOMIC_RELAXED);
+        stats->staged_calls += __atomic_load_n(&tally->staged_calls, __ATOMIC_RELAXED);
+        stats->staged_bytes += __atomic_load_n(&tally->staged_bytes, __ATOMIC_RELAXED);
+    }
 }
 
 void gpu_group_plan(const struct group *group, const struct operation *operation, tutti_plan_t *plan)
@@ -476,4 +491,9 @@ tutti_status gpu_group_look(struct group *group, uint64_t address, struct memory
         facts->threads_reach = false;
     }
     return status;
+}
+
+tutti_status gpu_group_stream(struct group *group, const void *stream, struct device_stream *out)
+{
+    return recording_ask(group->device, stream, out);
 }

@@ -4,6 +4,7 @@
  *
  *   group.c       making it, telling the peers, mapping theirs, the trial    note.c        failures: to and from the device
  *   call.c        one collective: checks, launches                           quarantine.c  leaving, and what outlives that
+ *   table.c       the table of captured calls, written while kernels read it
  *   (recording.h: calls that become part of a graph)
  */
 #ifndef TUTTI_DEVICE_GPU_GROUP_H
@@ -32,6 +33,7 @@ struct kernels {
 struct note_page {
     struct failure_note note;
     uint64_t counters[TUTTI_LANES_MAX];
+    struct direct_tally tallies[TUTTI_LANES_MAX];
 };
 
 /* In the backend's part of a rank's segment. */
@@ -59,6 +61,7 @@ struct group {
         stream; /* NULL but for the trial and for looking at counters: streams share the device's few queues */
     struct note_page *page;
     driver_address note;                   /* page->note as the device sees it */
+    struct arena table;                    /* struct direct_entry by slot; kind ARENA_NONE: there is none */
     struct arena arenas[KERNEL_WORLD_MAX]; /* [rank], as mapped here; own at [rank] */
     struct driver_uuid uuids[KERNEL_WORLD_MAX];
     struct segment *segments[KERNEL_WORLD_MAX]; /* references of its own */
@@ -88,6 +91,7 @@ void gpu_group_stats(struct group *group, tutti_stats *stats);
 void gpu_group_plan(const struct group *group, const struct operation *operation, tutti_plan_t *plan);
 void gpu_group_memory(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes);
 tutti_status gpu_group_look(struct group *group, uint64_t address, struct memory_facts *facts);
+tutti_status gpu_group_stream(struct group *group, const void *stream, struct device_stream *out);
 
 /* The group's own stream, while it is needed. In the device's context. DRIVER. */
 tutti_status group_stream_open(struct group *group);
@@ -107,6 +111,16 @@ tutti_status call_trial(struct group *group);
 /* -- note.c; none of them calls the driver -- */
 bool gpu_group_poll(struct group *group);
 void gpu_group_wake(struct group *group);
+
+/* -- table.c -- */
+
+/* In the device's context. */
+tutti_status table_make(struct group *group);
+void table_free(struct group *group);
+
+tutti_status gpu_group_entries_write(struct group *group, const struct direct_entry *entries, uint32_t first,
+                                     uint32_t count);
+tutti_status gpu_group_quiesce(struct group *group);
 
 /* -- quarantine.c -- */
 void gpu_group_settle(struct group *group);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "device/gpu/operation_memory.h"
 
-#include "collective/choice.h"
+#include "collective/extent.h"
 #include "device/gpu/memory_class.h"
 
 const char *operation_call_name(const struct operation *operation)
@@ -13,22 +13,6 @@ const char *operation_call_name(const struct operation *operation)
     return operation->row_bytes != 0 ? "tutti_all_gather_rows" : names[operation->kind];
 }
 
-static size_t src_bytes(const struct operation *operation, size_t world)
-{
-    bool block_a_peer = operation->kind == TUTTI_REDUCE_SCATTER || operation->kind == TUTTI_ALL_TO_ALL;
-    return operation->count * choice_unit_bytes(operation) * (block_a_peer ? world : 1);
-}
-
-static size_t dst_bytes(const struct operation *operation, size_t world)
-{
-    if (operation->row_bytes != 0) {
-        size_t rows = operation->count / operation->row_bytes;
-        return (rows - 1) * operation->dst_stride_bytes + operation->row_bytes * world;
-    }
-    bool block_a_peer = operation->kind == TUTTI_ALL_GATHER || operation->kind == TUTTI_ALL_TO_ALL;
-    return operation->count * choice_unit_bytes(operation) * (block_a_peer ? world : 1);
-}
-
 tutti_status operation_check_memory(const struct device *device, int world, const struct operation *operation)
 {
     if (operation->count == 0) {
@@ -36,10 +20,10 @@ tutti_status operation_check_memory(const struct device *device, int world, cons
     }
     const char *name = operation_call_name(operation);
     bool broadcast = operation->kind == TUTTI_BROADCAST;
-    tutti_status status =
-        memory_check(device, name, broadcast ? "buffer" : "src", operation->src, src_bytes(operation, (size_t)world));
+    tutti_status status = memory_check(device, name, broadcast ? "buffer" : "src", operation->src,
+                                       extent_src_bytes(operation, (size_t)world));
     if (status == TUTTI_OK && !broadcast) {
-        status = memory_check(device, name, "dst", operation->dst, dst_bytes(operation, (size_t)world));
+        status = memory_check(device, name, "dst", operation->dst, extent_dst_bytes(operation, (size_t)world));
     }
     return status;
 }

@@ -123,7 +123,7 @@ static bool holds_plain(const struct group *group)
 /* Lets go of as much as nobody uses. True if the group is gone. */
 static bool group_let_go(struct group *group)
 {
-    if (atomic_load(&group->recordings.graphs) != 0 || group->device->generation != process_generation()) {
+    if (atomic_load(&group->options.registry->graphs) != 0 || group->device->generation != process_generation()) {
         return false;
     }
     struct context_scope scope;

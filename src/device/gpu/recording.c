@@ -11,6 +11,7 @@
 #include "device/gpu/recording.h"
 
 #include "base/error.h"
+#include "device/gpu/context.h"
 
 tutti_status recording_look(const struct driver *driver, driver_stream stream, struct stream_state *state)
 {
@@ -22,7 +23,8 @@ tutti_status recording_look(const struct driver *driver, driver_stream stream, s
                                        &state->nodes, &edges, &state->node_count)
                               : DRIVER(driver, capture_info2, stream, &status_of, &state->id, &state->graph,
                                        &state->nodes, &state->node_count);
-    if (status == TUTTI_OK && status_of == DRIVER_CAPTURE_INVALIDATED) {
+    state->invalidated = status == TUTTI_OK && status_of == DRIVER_CAPTURE_INVALIDATED;
+    if (state->invalidated) {
         return error_set(TUTTI_ERR_CAPTURE,
                          "the capture of stream %p has been invalidated by something before this call", stream);
     }
@@ -31,18 +33,18 @@ tutti_status recording_look(const struct driver *driver, driver_stream stream, s
 }
 
 /* On a thread of the driver's, when the last graph of a capture is gone, with all that was instantiated from it. */
-static void graph_gone(void *recordings)
+static void graph_gone(void *recorded)
 {
-    (void)atomic_fetch_sub(&((struct recordings *)recordings)->graphs, 1);
+    recorded_let_go(recorded);
 }
 
-static tutti_status graph_hold(const struct driver *driver, struct recordings *recordings, driver_graph graph)
+static tutti_status graph_hold(const struct driver *driver, struct recorded *recorded, driver_graph graph)
 {
     driver_object object = NULL;
-    (void)atomic_fetch_add(&recordings->graphs, 1);
-    tutti_status status = DRIVER(driver, object_create, &object, recordings, graph_gone, 1, DRIVER_USER_OBJECT_NO_SYNC);
+    recorded_hold(recorded);
+    tutti_status status = DRIVER(driver, object_create, &object, recorded, graph_gone, 1, DRIVER_USER_OBJECT_NO_SYNC);
     if (status != TUTTI_OK) {
-        (void)atomic_fetch_sub(&recordings->graphs, 1);
+        recorded_let_go(recorded);
         return status;
     }
     status = DRIVER(driver, graph_retain, graph, object, 1, DRIVER_USER_OBJECT_MOVE);
@@ -73,18 +75,29 @@ static bool depends_already(const struct stream_state *state, driver_node node)
 }
 
 tutti_status recording_begin(const struct driver *driver, struct recordings *recordings, uint32_t lane,
-                             driver_stream stream, const struct stream_state *state)
+                             driver_stream stream, const struct stream_state *state, struct recorded **recorded)
 {
     struct recording *recording = recording_find(recordings, state->id);
-    if (recording == NULL) {
-        tutti_status status = graph_hold(driver, recordings, state->graph);
+    if (recording == NULL || !recording->recorded->pending || recording->recorded->capture != state->id) {
+        struct recorded *made = registry_graph(recordings->registry, state->id, stream);
+        if (made == NULL) {
+            return error_set(TUTTI_ERR_SYSTEM, "out of memory to keep book of a graph");
+        }
+        tutti_status status = graph_hold(driver, made, state->graph);
         if (status != TUTTI_OK) {
+            recorded_break(made, tutti_last_error());
             return status;
         }
+        *recorded = made;
+    } else {
+        *recorded = recording->recorded;
+    }
+    if (recording == NULL) {
         /* The oldest one goes: more captures than these at the same time, taking turns on one lane, are nobody's. */
         recording = &recordings->kept[recordings->next++ % RECORDINGS_KEPT];
         *recording = (struct recording){.id = state->id};
     }
+    recording->recorded = *recorded;
     driver_node last = recording->last[lane];
     if (last == NULL || depends_already(state, last)) {
         return TUTTI_OK;
@@ -100,6 +113,27 @@ tutti_status recording_end(const struct driver *driver, struct recordings *recor
     struct recording *recording = status == TUTTI_OK && state.recording ? recording_find(recordings, state.id) : NULL;
     if (recording != NULL && state.node_count == 1) {
         recording->last[lane] = state.nodes[0];
+    }
+    return status;
+}
+
+tutti_status recording_ask(const struct device *device, const void *stream, struct device_stream *out)
+{
+    struct stream_state state;
+    struct context_scope scope;
+    tutti_status status = context_enter(device, CONTEXT_ENQUEUES, &scope);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    status = recording_look(device->driver, (driver_stream)(uintptr_t)stream, &state);
+    context_leave(&scope);
+    *out = (struct device_stream){DEVICE_STREAM_IDLE, 0};
+    if (state.invalidated) {
+        out->state = DEVICE_STREAM_INVALIDATED;
+        return TUTTI_OK;
+    }
+    if (status == TUTTI_OK && state.recording) {
+        *out = (struct device_stream){DEVICE_STREAM_CAPTURING, state.id};
     }
     return status;
 }

@@ -9,7 +9,9 @@
 
 #include <stdatomic.h>
 
+#include "capture/registry.h"
 #include "device/gpu/driver.h"
+#include "device/gpu/gpu_device.h"
 
 #define RECORDINGS_KEPT 8
 
@@ -17,33 +19,37 @@
 struct recording {
     uint64_t id; /* the driver's, never reused; 0: none */
     driver_node last[TUTTI_LANES_MAX];
+    struct recorded *recorded;
 };
 
-/* Those of one group; all zero at first. Lives until `graphs` is zero. */
+/* Those of one group; all zero at first, but for the registry, in which the graphs hold themselves. */
 struct recordings {
+    struct registry *registry;
     struct recording kept[RECORDINGS_KEPT]; /* the thread that uses the communicator */
     unsigned next;
-    _Atomic uint32_t graphs; /* that hold calls of the group and are not destroyed */
 };
 
 struct stream_state {
-    bool recording;
+    bool recording, invalidated;
     uint64_t id; /* of the capture */
     driver_graph graph;
     const driver_node *nodes; /* what the stream's next node will depend on; the driver's storage */
     size_t node_count;
 };
 
-/* CAPTURE if the stream cannot take work: its capture was invalidated, or another one forbids it. */
+/* CAPTURE if the stream cannot take work: its capture was invalidated (`invalidated` says so), or another one forbids it. */
 tutti_status recording_look(const struct driver *driver, driver_stream stream, struct stream_state *state);
 
 /* Before the launches of a call on a capturing stream: the graph comes to hold the group's memory, and the stream to depend
- * on the lane's last call in the same graph, on whatever stream that was. */
+ * on the lane's last call in the same graph, on whatever stream that was. *recorded: the graph. */
 tutti_status recording_begin(const struct driver *driver, struct recordings *recordings, uint32_t lane,
-                             driver_stream stream, const struct stream_state *state);
+                             driver_stream stream, const struct stream_state *state, struct recorded **recorded);
 
 /* After them. */
 tutti_status recording_end(const struct driver *driver, struct recordings *recordings, uint32_t lane,
                            driver_stream stream);
+
+/* The same for device.h's group_stream, from outside of the device's context. DRIVER. */
+tutti_status recording_ask(const struct device *device, const void *stream, struct device_stream *out);
 
 #endif

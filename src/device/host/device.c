@@ -83,6 +83,7 @@ const struct device_ops device_host_ops = {
     .group_stats = group_stats,
     .group_plan = group_plan,
     .group_look = host_group_look,
+    .group_stream = group_stream,
     .group_settle = group_settle,
     .group_keep = group_keep,
     .memory_create = host_memory_create,

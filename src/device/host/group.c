@@ -13,7 +13,9 @@
 
 #include "base/error.h"
 #include "base/settings.h"
+#include "capture/registry.h"
 #include "collective/signature.h"
+#include "device/host/capture.h"
 #include "device/host/poison.h"
 #include "device/host/protocol.h"
 #include "device/host/simd/float_environment.h"
@@ -29,6 +31,9 @@ struct held_call {
     struct group *group;
     uint32_t lane;
     bool captured;
+    uint64_t capture;          /* that the stream is in; 0: none */
+    const void *stream;        /* likewise */
+    struct recorded *recorded; /* the graph that holds it */
     struct operation operation;
 };
 
@@ -81,6 +86,7 @@ static void lay_out_lanes(struct group *group)
 static void group_release(struct group *group)
 {
     if (atomic_fetch_sub(&group->references, 1) == 1) {
+        registry_free(group->options.registry);
         symmetric_free_all(group->kept);
         free(group->staging);
         free(group->lines);
@@ -102,7 +108,7 @@ tutti_status group_create(const struct group_options *options, struct group **ou
     group->staging = calloc(lines, sizeof(*group->staging));
     atomic_store(&group->references, 1);
     if (group->lanes == NULL || group->lines == NULL || group->staging == NULL) {
-        group_release(group);
+        group_release(group); /* the registry is the caller's, still */
         return error_set_errno("rank %d: host group of %d lanes", options->rank, options->lanes);
     }
     group->options = *options;
@@ -266,6 +272,9 @@ static void held_drop(void *payload)
     if (!held->captured) {
         count_down(&held->group->queued);
     }
+    if (held->recorded != NULL) {
+        recorded_let_go(held->recorded);
+    }
     group_release(held->group);
     free(held);
 }
@@ -274,9 +283,33 @@ static void held_drop(void *payload)
 static void held_recorded(void *payload)
 {
     struct held_call *held = payload;
+    struct registry *registry = held->group->options.registry;
+    struct ticket_grant grant;
     held->captured = true;
+    held->recorded = registry_graph(registry, held->capture, held->stream);
+    if (held->recorded != NULL) {
+        recorded_hold(held->recorded);
+        registry_take(registry, held->recorded, &held->operation, held->lane, false, &grant);
+    }
     atomic_fetch_add_explicit(&held->group->captured, 1, memory_order_relaxed);
     count_down(&held->group->queued);
+}
+
+tutti_status group_stream(struct group *group, const void *stream, struct device_stream *out)
+{
+    (void)group;
+    tutti_host_capture_status status = TUTTI_HOST_CAPTURE_NONE;
+    tutti_host_stream *asked = (tutti_host_stream *)(uintptr_t)stream;
+    *out = (struct device_stream){DEVICE_STREAM_IDLE, 0};
+    if (asked != NULL && capture_part_open(stream_part(asked))) {
+        capture_ask(stream_part(asked), &status, &out->capture);
+    }
+    if (status == TUTTI_HOST_CAPTURE_ACTIVE) {
+        out->state = DEVICE_STREAM_CAPTURING;
+    } else if (status == TUTTI_HOST_CAPTURE_INVALIDATED) {
+        out->state = DEVICE_STREAM_INVALIDATED;
+    }
+    return TUTTI_OK;
 }
 
 static tutti_status enqueue(struct group *group, const struct operation *operation, const tutti_call *call)
@@ -285,7 +318,9 @@ static tutti_status enqueue(struct group *group, const struct operation *operati
     if (held == NULL) {
         return error_set_errno("rank %d: %s", group->options.rank, kind_names[operation->kind]);
     }
-    *held = (struct held_call){group, call->lane, false, *operation};
+    struct device_stream stream;
+    (void)group_stream(group, call->stream, &stream);
+    *held = (struct held_call){group, call->lane, false, stream.capture, call->stream, NULL, *operation};
     struct work work = {
         .run = held_run,
         .drop = held_drop,
@@ -300,6 +335,9 @@ static tutti_status enqueue(struct group *group, const struct operation *operati
     atomic_fetch_add(&group->queued, 1);
     tutti_status status = stream_submit(call->stream, &work);
     if (status != TUTTI_OK) {
+        if (status == TUTTI_ERR_CAPTURE) {
+            recorded_invalidated(registry_latest(group->options.registry, call->stream), kind_names[operation->kind]);
+        }
         held_drop(held);
     }
     return status;

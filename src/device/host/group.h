@@ -29,6 +29,7 @@ struct group {
 };
 
 tutti_status group_create(const struct group_options *options, struct group **group);
+tutti_status group_stream(struct group *group, const void *stream, struct device_stream *out);
 void group_settle(struct group *group);
 void group_keep(struct group *group, struct symmetric *list);
 void group_destroy(struct group *group);

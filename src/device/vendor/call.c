@@ -217,12 +217,13 @@ static tutti_status call_run(struct group *group, const struct operation *operat
 {
     const struct driver *driver = group->device->driver;
     struct stream_state state;
+    struct recorded *recorded = NULL;
     tutti_status status = operation_check_memory(group->device, group->options.world, operation);
     if (status == TUTTI_OK) {
         status = recording_look(driver, call->stream, &state);
     }
     if (status == TUTTI_OK && state.recording) {
-        status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state);
+        status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state, &recorded);
     }
     if (status != TUTTI_OK) {
         return status; /* nothing has been enqueued */
@@ -232,6 +233,10 @@ static tutti_status call_run(struct group *group, const struct operation *operat
     (void)pthread_mutex_unlock(&group->lock);
     if (status != TUTTI_OK) {
         return call_broken(group, operation, status);
+    }
+    if (recorded != NULL) {
+        struct ticket_grant grant;
+        registry_take(group->options.registry, recorded, operation, call->lane, false, &grant);
     }
     call_count(group, operation, state.recording);
     group->options.call_completed(group->options.user);

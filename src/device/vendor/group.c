@@ -52,6 +52,7 @@ static struct group *group_new(const struct group_options *options, const struct
         return NULL;
     }
     group->options = *options;
+    group->recordings.registry = options->registry;
     group->library = library;
     group->device = options->device;
     gpu_device_retain(group->device);
@@ -87,10 +88,12 @@ tutti_status vendor_group_create(const struct group_options *options, struct gro
             status = scratch_make(group);
         }
         if (status != TUTTI_OK) {
+            group->options.registry = NULL; /* the caller's, still */
             vendor_group_dissolve(group);
         }
         context_leave(&scope);
     } else {
+        group->options.registry = NULL;
         vendor_group_dissolve(group); /* which has nothing of the driver's yet */
     }
     if (status != TUTTI_OK) {
@@ -117,6 +120,7 @@ void vendor_group_dissolve(struct group *group)
         segment_release(group->segments[rank]);
     }
     (void)pthread_mutex_destroy(&group->lock);
+    registry_free(group->options.registry);
     free(group);
 }
 
@@ -328,4 +332,9 @@ tutti_status vendor_group_look(struct group *group, uint64_t address, struct mem
         context_leave(&scope);
     }
     return status;
+}
+
+tutti_status vendor_group_stream(struct group *group, const void *stream, struct device_stream *out)
+{
+    return recording_ask(group->device, stream, out);
 }

@@ -107,10 +107,10 @@ static bool peers_left(const struct group *group)
 /* Lets go of as much as nobody uses. True if the group is gone. */
 static bool group_let_go(struct group *group)
 {
-    if (!group->abandoned && atomic_load(&group->recordings.graphs) == 0 && peers_left(group)) {
+    if (!group->abandoned && atomic_load(&group->options.registry->graphs) == 0 && peers_left(group)) {
         abort_all(group);
     }
-    if (!group->abandoned || atomic_load(&group->aborting) != 0 || atomic_load(&group->recordings.graphs) != 0) {
+    if (!group->abandoned || atomic_load(&group->aborting) != 0 || atomic_load(&group->options.registry->graphs) != 0) {
         return false;
     }
     struct device *device = group->device;
@@ -145,7 +145,7 @@ static bool about_to_go(struct group *group)
     bool there = false;
     (void)pthread_mutex_lock(&list_lock);
     for (const struct group *other = leaving; other != NULL; other = other->next) {
-        there = there || (other == group && atomic_load(&other->recordings.graphs) == 0);
+        there = there || (other == group && atomic_load(&other->options.registry->graphs) == 0);
     }
     (void)pthread_mutex_unlock(&list_lock);
     return there;

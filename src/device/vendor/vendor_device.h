@@ -12,6 +12,7 @@ tutti_status vendor_group_probe_begin(struct group *group, uint32_t limit_ms);
 tutti_status vendor_group_probe_end(struct group *group);
 void vendor_group_stats(struct group *group, tutti_stats *stats);
 void vendor_group_plan(const struct group *group, const struct operation *operation, tutti_plan_t *plan);
+tutti_status vendor_group_stream(struct group *group, const void *stream, struct device_stream *out);
 tutti_status vendor_group_look(struct group *group, uint64_t address, struct memory_facts *facts);
 void vendor_group_memory(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes);
 tutti_status vendor_group_call(struct group *group, const struct operation *operation, const tutti_call *call,

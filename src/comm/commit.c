@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * commit.c - captured calls become direct: for all ranks, or for none.
+ *
+ *   1  each for itself: what was captured since the last commit, and what its buffers lie in, exported
+ *   2  exchange: the ledgers      all ranks come to the same verdict: which calls, or the first that differs
+ *   3  pass descriptors, map the peers' allocations
+ *   4  exchange: how that went    all have everything, or all give back what they got
+ *   5  write the entries of the device's table: addresses first, then that they are good
+ *   6  exchange: how that went    likewise
+ *
+ * No rank waits for another between 5 and 6 with anything but this: a kernel that finds the entry committed here and not yet there
+ * takes the staged way on all ranks (kernels/direct.cu). So replays may run meanwhile.
+ *
+ * tutti_resume does the same for calls that have been committed before, under the names that they got then: it begins by asking
+ * all ranks which these are.
+ */
+#include "comm/commit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "capture/share.h"
+#include "collective/signature.h"
+#include "comm/commit_part.h"
+#include "comm/socket.h"
+
+void commit_note(struct commit *commit, tutti_status status)
+{
+    if (status != TUTTI_OK && commit->word.status == TUTTI_OK) {
+        commit->word.status = status;
+        (void)snprintf(commit->word.sentence, sizeof(commit->word.sentence), "%.199s", tutti_last_error());
+    }
+}
+
+tutti_status commit_no_memory(void)
+{
+    return error_set(TUTTI_ERR_SYSTEM, "out of memory for a commit");
+}
+
+/* -- the end, either way ------------------------------------------------------------------------------------------ */
+
+static bool is_of_commit(const struct ticket *ticket, const void *number)
+{
+    return ticket->agreed >> 32 == *(const uint64_t *)number;
+}
+
+/* Some rank could not write its table: those that could take it back. */
+static void table_undo(struct commit *commit)
+{
+    const uint64_t number = commit_number(commit);
+    bool resumes = commit->ledger.head.verb == LEDGER_RESUME;
+    (void)commit_withdraw(commit->comm, is_of_commit, &number, resumes ? TICKET_SUSPENDED : TICKET_PENDING);
+}
+
+/* What the verdict left staged stays so; its slot goes to others. */
+static void calls_settle(struct commit *commit)
+{
+    struct registry *registry = commit->comm->registry;
+    for (uint32_t call = 0; call < commit->ledger.head.calls; call++) {
+        struct ticket *ticket = commit->tickets[call];
+        if (ticket != NULL && !commit->verdict.direct[call]) {
+            registry_slot_return(registry, ticket);
+            registry_move(registry, ticket, TICKET_STAGED);
+        }
+    }
+    for (uint32_t graph = 0; graph < commit->ledger.head.graphs; graph++) {
+        commit->graphs[graph]->pending = false;
+    }
+    registry->last_commit = commit_number(commit);
+    if (commit->ledger.head.verb == LEDGER_COMMIT) {
+        registry->session = 0; /* a commit ends the session that is open */
+    }
+    (void)atomic_fetch_add(&registry->counts.commits, 1);
+    (void)snprintf(registry->staged_why, sizeof(registry->staged_why), "%.159s", commit->verdict.staged_why);
+    registry_sweep(registry);
+}
+
+/* Nothing of these graphs will ever be direct. */
+static void graphs_settle(struct commit *commit, const bool *which)
+{
+    struct registry *registry = commit->comm->registry;
+    for (uint32_t graph = 0; graph < commit->ledger.head.graphs; graph++) {
+        struct recorded *recorded = commit->graphs[graph];
+        if (which != NULL && !which[graph]) {
+            continue;
+        }
+        for (struct ticket *ticket = recorded->first; ticket != NULL; ticket = ticket->next) {
+            registry_slot_return(registry, ticket);
+            registry_move(registry, ticket, TICKET_STAGED);
+        }
+        recorded->pending = false;
+    }
+    registry_sweep(registry);
+}
+
+static void commit_end(struct commit *commit)
+{
+    struct registry *registry = commit->comm->registry;
+    for (uint32_t index = 0; commit->offered != NULL && index < commit->ledger.head.allocations; index++) {
+        socket_close(&commit->offered[index].fd);
+        exports_release(commit->offered[index].exported);
+    }
+    for (int rank = 0; rank < KERNEL_WORLD_MAX && rank < commit->comm->world; rank++) {
+        for (uint32_t index = 0; commit->shares[rank] != NULL && index < commit->views[rank].head.allocations;
+             index++) {
+            share_drop(registry, commit->shares[rank][index]);
+        }
+        free(commit->shares[rank]);
+    }
+    verdict_free(&commit->verdict);
+    ledger_free(&commit->ledger);
+    free(commit->graphs);
+    free(commit->tickets);
+    free(commit->offered);
+    free(commit->packed);
+    free(commit->received);
+    free(commit);
+}
+
+/* -- the ranks together: each in a thread or process of its own, or all in this one -------------------------------- */
+
+/* Fails with the communicator alone. */
+static tutti_status ledgers_exchange(struct commit **commits, int count)
+{
+    struct commit *first = commits[0];
+    if (count == 1) {
+        uint64_t sizes[TUTTI_WORLD_MAX] = {0};
+        unsigned char *all[TUTTI_WORLD_MAX] = {NULL};
+        tutti_status status = comm_exchange_long(first->comm, first->packed, first->packed_bytes, all, sizes);
+        if (status != TUTTI_OK) {
+            return status;
+        }
+        first->received = all[0];
+        for (int rank = 0; rank < first->comm->world; rank++) {
+            if (!ledger_read(all[rank], sizes[rank], &first->views[rank])) {
+                struct failure failure = {TUTTI_ERR_SYSTEM, first->comm->rank, rank, ""};
+                (void)snprintf(failure.sentence, sizeof(failure.sentence),
+                               "what rank %d sent for tutti_commit makes no sense", rank);
+                comm_fail(first->comm, &failure);
+                return comm_check(first->comm);
+            }
+        }
+        return TUTTI_OK;
+    }
+    for (int rank = 0; rank < count; rank++) {
+        for (int other = 0; other < count; other++) {
+            (void)ledger_read(commits[other]->packed, commits[other]->packed_bytes, &commits[rank]->views[other]);
+        }
+    }
+    return TUTTI_OK;
+}
+
+/* How the last step went on all ranks. *failed: the communicator has failed. */
+static tutti_status words_exchange(struct commit **commits, int count, bool *failed)
+{
+    tutti_comm *comm = commits[0]->comm;
+    struct commit_word words[TUTTI_WORLD_MAX];
+    *failed = false;
+    if (count == 1) {
+        tutti_status status = comm_exchange(comm, &commits[0]->word, words, sizeof(words[0]));
+        if (status != TUTTI_OK) {
+            *failed = true;
+            return status;
+        }
+    }
+    for (int rank = 0; rank < comm->world; rank++) {
+        struct commit_word *word = &words[rank];
+        if (count > 1) {
+            *word = commits[rank]->word;
+        }
+        if (word->status != TUTTI_OK) {
+            word->sentence[sizeof(word->sentence) - 1] = 0;
+            bool legal = word->status < 0 && word->status >= TUTTI_ERR_ABORTED;
+            return error_set(legal ? (tutti_status)word->status : TUTTI_ERR_SYSTEM,
+                             "tutti_commit: rank %d: %s; nothing is committed, everything stays staged", rank,
+                             word->sentence);
+        }
+    }
+    return TUTTI_OK;
+}
+
+static tutti_status commits_judge(struct commit **commits, int count)
+{
+    tutti_status status = TUTTI_OK;
+    for (int each = 0; each < count; each++) {
+        struct commit *commit = commits[each];
+        status = ledger_judge(commit->views, commit->comm->world, commit->comm->rank, &commit->verdict);
+        commit->comm->registry->abandoned_session = 0; /* all ranks know */
+        if (commit->verdict.mismatch) {
+            graphs_settle(commit, NULL);
+        } else if (status != TUTTI_OK && commit->verdict.dropped != NULL) {
+            graphs_settle(commit, commit->verdict.dropped);
+        }
+    }
+    return status;
+}
+
+static tutti_status commits_run(struct commit **commits, int count)
+{
+    bool failed = false;
+    tutti_status status = ledgers_exchange(commits, count);
+    if (status == TUTTI_OK) {
+        status = commits_judge(commits, count);
+    }
+    for (int each = 0; each < count && status == TUTTI_OK; each++) {
+        status = commit_take_allocations(commits[each]);
+    }
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    status = words_exchange(commits, count, &failed);
+    for (int each = 0; each < count && status == TUTTI_OK; each++) {
+        commit_note(commits[each], commit_write_table(commits[each]));
+    }
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    status = words_exchange(commits, count, &failed);
+    for (int each = 0; each < count && !failed; each++) {
+        if (status == TUTTI_OK) {
+            calls_settle(commits[each]);
+        } else {
+            table_undo(commits[each]);
+        }
+    }
+    return status;
+}
+
+/* -- the calls ------------------------------------------------------------------------------------------------------- */
+
+static tutti_status cannot_take_part(tutti_comm *comm)
+{
+    struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, ""};
+    (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d is out of memory for tutti_commit", comm->rank);
+    comm_fail(comm, &failure);
+    return comm_check(comm);
+}
+
+static struct commit *commit_begin(tutti_comm *comm)
+{
+    struct commit *commit = calloc(1, sizeof(*commit));
+    if (commit != NULL) {
+        commit->comm = comm;
+    }
+    return commit;
+}
+
+static bool commit_pack(struct commit *commit)
+{
+    commit->packed = ledger_pack(&commit->ledger, &commit->packed_bytes);
+    return commit->packed != NULL;
+}
+
+/* The commits of all ranks that this thread drives, one or all of them; `collect` fills their ledgers. */
+static tutti_status commits_make(tutti_comm *const *comms, int count, void (*collect)(struct commit *, const void *),
+                                 const void *user)
+{
+    struct commit *commits[TUTTI_WORLD_MAX] = {NULL};
+    bool ready = true;
+    for (int each = 0; each < count && ready; each++) {
+        commits[each] = commit_begin(comms[each]);
+        if (commits[each] != NULL) {
+            collect(commits[each], user);
+        }
+        ready = commits[each] != NULL && commit_pack(commits[each]);
+    }
+    tutti_status status = ready        ? commits_run(commits, count)
+                          : count == 1 ? cannot_take_part(comms[0])
+                                       : commit_no_memory();
+    for (int each = 0; each < count; each++) {
+        if (commits[each] != NULL) {
+            commit_end(commits[each]);
+        }
+    }
+    return status;
+}
+
+static void collect_pending(struct commit *commit, const void *user)
+{
+    (void)user;
+    commit_collect_pending(commit);
+}
+
+tutti_status comm_commit(tutti_comm *const *comms, int count)
+{
+    return commits_make(comms, count, collect_pending, NULL);
+}
+
+/* -- resuming -------------------------------------------------------------------------------------------------------- */
+
+struct names {
+    uint64_t *names;
+    size_t count, room;
+};
+
+static bool names_add(struct names *names, uint64_t name)
+{
+    if (names->count == names->room) {
+        size_t room = names->room == 0 ? 64 : names->room * 2;
+        uint64_t *grown = realloc(names->names, room * sizeof(*grown));
+        if (grown == NULL) {
+            return false;
+        }
+        names->names = grown;
+        names->room = room;
+    }
+    names->names[names->count++] = name;
+    return true;
+}
+
+/* This rank's suspended calls. */
+static bool names_collect(const tutti_comm *comm, struct names *names)
+{
+    bool room = true;
+    for (const struct recorded *each = comm->registry->recorded; each != NULL; each = each->next) {
+        for (const struct ticket *ticket = each->first; ticket != NULL && room; ticket = ticket->next) {
+            room = ticket->state != TICKET_SUSPENDED || names_add(names, ticket->agreed);
+        }
+    }
+    return room;
+}
+
+static int names_compare(const void *one, const void *other)
+{
+    uint64_t a = *(const uint64_t *)one;
+    uint64_t b = *(const uint64_t *)other;
+    return a < b ? -1 : a > b;
+}
+
+/* Sorted, each once: so the ranks go through them in one order. */
+static void names_unite(struct names *names)
+{
+    size_t kept = 0;
+    if (names->count > 0) {
+        qsort(names->names, names->count, sizeof(*names->names), names_compare);
+    }
+    for (size_t index = 0; index < names->count; index++) {
+        if (kept == 0 || names->names[kept - 1] != names->names[index]) {
+            names->names[kept++] = names->names[index];
+        }
+    }
+    names->count = kept;
+}
+
+/* Adds the other ranks' suspended calls. */
+static tutti_status names_exchange(tutti_comm *comm, struct names *names)
+{
+    unsigned char *all[TUTTI_WORLD_MAX] = {NULL};
+    uint64_t sizes[TUTTI_WORLD_MAX] = {0};
+    tutti_status status = comm_exchange_long(comm, names->names, names->count * sizeof(uint64_t), all, sizes);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    bool room = true;
+    for (int rank = 0; rank < comm->world; rank++) {
+        for (uint64_t at = 0; at + sizeof(uint64_t) <= sizes[rank] && rank != comm->rank && room;
+             at += sizeof(uint64_t)) {
+            uint64_t name = 0;
+            memcpy(&name, all[rank] + at, sizeof(name));
+            room = names_add(names, name);
+        }
+    }
+    free(all[0]);
+    return room ? TUTTI_OK : cannot_take_part(comm);
+}
+
+static void collect_named(struct commit *commit, const void *user)
+{
+    const struct names *names = user;
+    commit_collect_named(commit, names->names, names->count);
+}
+
+tutti_status comm_resume(tutti_comm *const *comms, int count)
+{
+    struct names names = {NULL, 0, 0};
+    tutti_status status = TUTTI_OK;
+    bool room = true;
+    for (int each = 0; each < count && room; each++) {
+        room = names_collect(comms[each], &names);
+    }
+    if (!room) {
+        status = count == 1 ? cannot_take_part(comms[0]) : commit_no_memory();
+    } else if (count == 1) {
+        status = names_exchange(comms[0], &names);
+    }
+    if (status == TUTTI_OK) {
+        names_unite(&names);
+        status = commits_make(comms, count, collect_named, &names);
+    }
+    free(names.names);
+    return status;
+}
+
+/* -- taking back ----------------------------------------------------------------------------------------------------- */
+
+typedef bool (*ticket_chooser)(const struct ticket *ticket, const void *user);
+
+/* Calls `visit` for the direct tickets that are chosen. How many there are. */
+static uint32_t each_direct(tutti_comm *comm, ticket_chooser chosen, const void *user,
+                            void (*visit)(tutti_comm *, struct ticket *, void *), void *visitor)
+{
+    uint32_t count = 0;
+    for (struct recorded *each = comm->registry->recorded; each != NULL; each = each->next) {
+        for (struct ticket *ticket = each->first; ticket != NULL; ticket = ticket->next) {
+            if (ticket->state == TICKET_DIRECT && chosen(ticket, user)) {
+                visit(comm, ticket, visitor);
+                count++;
+            }
+        }
+    }
+    return count;
+}
+
+struct range {
+    uint32_t first, end;
+};
+
+static void entry_close(tutti_comm *comm, struct ticket *ticket, void *visitor)
+{
+    struct range *range = visitor;
+    comm->registry->entries[ticket->slot].commit = 0;
+    range->first = ticket->slot < range->first ? ticket->slot : range->first;
+    range->end = ticket->slot + 1 > range->end ? ticket->slot + 1 : range->end;
+}
+
+static void entry_reopen(tutti_comm *comm, struct ticket *ticket, void *visitor)
+{
+    (void)visitor;
+    comm->registry->entries[ticket->slot].commit = ticket->agreed;
+}
+
+/* Whether the memory that the ticket's calls use here is the one that was committed. */
+static void memory_look(tutti_comm *comm, struct ticket *ticket, void *visitor)
+{
+    const struct ticket **changed = visitor;
+    for (int which = 0; which < BUFFER_COUNT; which++) {
+        struct share *share = ticket->shares[which][comm->rank];
+        struct memory_facts now;
+        if (share == NULL || share->looked || *changed != NULL) {
+            continue;
+        }
+        share->looked = true;
+        if (comm->ops->group_look(comm->group, share->facts.start, &now) != TUTTI_OK ||
+            now.class != share->facts.class || now.identity != share->facts.identity ||
+            now.bytes != share->facts.bytes) {
+            *changed = ticket;
+        }
+    }
+}
+
+static void ticket_withdraw(tutti_comm *comm, struct ticket *ticket, void *visitor)
+{
+    const enum ticket_state *state = visitor;
+    shares_drop(comm->registry, ticket);
+    if (*state == TICKET_STAGED) {
+        registry_slot_return(comm->registry, ticket);
+    }
+    registry_move(comm->registry, ticket, *state);
+}
+
+tutti_status commit_withdraw(tutti_comm *comm, ticket_chooser chosen, const void *user, enum ticket_state state)
+{
+    struct range range = {UINT32_MAX, 0};
+    const struct ticket *changed = NULL;
+    if (each_direct(comm, chosen, user, entry_close, &range) == 0) {
+        return TUTTI_OK;
+    }
+    const struct direct_entry *entries = &comm->registry->entries[range.first];
+    tutti_status status = comm->ops->group_entries_write(comm->group, entries, range.first, range.end - range.first);
+    if (status == TUTTI_OK) {
+        status = comm->ops->group_quiesce(comm->group);
+    }
+    if (status != TUTTI_OK) {
+        (void)each_direct(comm, chosen, user, entry_reopen, NULL);
+        (void)comm->ops->group_entries_write(comm->group, entries, range.first, range.end - range.first);
+        return status;
+    }
+    (void)each_direct(comm, chosen, user, memory_look, &changed);
+    char what[SIGNATURE_TEXT_BYTES] = "";
+    if (changed != NULL) {
+        signature_describe(signature_pack(&changed->operation), what, sizeof(what));
+    }
+    (void)each_direct(comm, chosen, user, ticket_withdraw, &state);
+    return changed == NULL
+               ? TUTTI_OK
+               : error_set(TUTTI_ERR_ARGUMENT,
+                           "rank %d: memory of a captured %s was freed or mapped anew while peers had it "
+                           "mapped; it is given back now, but what was replayed since has used the old pages: "
+                           "call tutti_suspend or tutti_capture_release before that",
+                           comm->rank, what);
+}

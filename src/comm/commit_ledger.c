@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "collective/extent.h"
+#include "collective/signature.h"
+#include "comm/commit_part.h"
+#include "comm/memory.h"
+#include "memory/policy.h"
+#include "memory/symmetric.h"
+
+/* Room for one more pointer-sized or larger item; false without memory. */
+static bool room_for(void *array, size_t *room, size_t count, size_t item_bytes)
+{
+    void *items = NULL;
+    memcpy(&items, array, sizeof(items));
+    if (count < *room) {
+        return true;
+    }
+    size_t wanted = *room == 0 ? 64 : *room * 2;
+    items = realloc(items, wanted * item_bytes);
+    if (items == NULL) {
+        return false;
+    }
+    memcpy(array, &items, sizeof(items));
+    *room = wanted;
+    return true;
+}
+
+static void allocation_refuse(struct ledger_allocation *line, const char *reason)
+{
+    line->shareable = 0;
+    (void)snprintf(line->reason, sizeof(line->reason), "%.199s", reason);
+}
+
+/* Exports an allocation, or says why that is not possible: its calls are staged then. */
+static void allocation_export(tutti_comm *comm, struct offered *offered, struct ledger_allocation *line)
+{
+    struct policy_terms terms = {comm->world, comm->processes, comm->flags, comm->ordinal,
+                                 comm->ops->memory_create != NULL};
+    struct policy_verdict verdict;
+    policy_decide(&offered->facts, &terms, &verdict);
+    if (!verdict.shareable) {
+        allocation_refuse(line, verdict.reason);
+        return;
+    }
+    if (exports_acquire(comm->ops, comm->device, &offered->facts, &offered->exported) != TUTTI_OK) {
+        allocation_refuse(line, tutti_last_error());
+        return;
+    }
+    if (exports_name(offered->exported, &line->name, &offered->fd) != TUTTI_OK) {
+        allocation_refuse(line, tutti_last_error());
+        exports_release(offered->exported);
+        offered->exported = NULL;
+        return;
+    }
+    line->shareable = 1;
+    line->has_descriptor = offered->fd >= 0;
+}
+
+/* The index of the allocation that holds all of the range; WHERE_UNKNOWN if none does. Asks the driver once for each. */
+static tutti_status allocation_find(struct commit *commit, uint64_t address, uint64_t bytes, int32_t *where)
+{
+    uint32_t count = commit->ledger.head.allocations;
+    for (uint32_t index = count; index-- > 0;) { /* calls captured one after another use the same ones */
+        const struct memory_facts *facts = &commit->offered[index].facts;
+        if (address >= facts->start && address - facts->start < facts->bytes) {
+            *where = bytes <= facts->bytes - (address - facts->start) ? (int32_t)index : WHERE_UNKNOWN;
+            return TUTTI_OK;
+        }
+    }
+    struct memory_facts facts;
+    tutti_status status = commit->comm->ops->group_look(commit->comm->group, address, &facts);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    *where = WHERE_UNKNOWN;
+    if (facts.bytes == 0) {
+        return TUTTI_OK;
+    }
+    if (!room_for(&commit->offered, &commit->offered_room, count, sizeof(*commit->offered))) {
+        return commit_no_memory();
+    }
+    struct ledger_allocation *line = ledger_add_allocation(&commit->ledger);
+    if (line == NULL) {
+        return commit_no_memory();
+    }
+    commit->offered[count] = (struct offered){facts, NULL, -1};
+    allocation_export(commit->comm, &commit->offered[count], line);
+    *where = bytes <= facts.bytes - (address - facts.start) ? (int32_t)count : WHERE_UNKNOWN;
+    return TUTTI_OK;
+}
+
+static tutti_status buffer_describe(struct commit *commit, const void *pointer, uint64_t bytes,
+                                    struct ledger_buffer *buffer)
+{
+    uint64_t address = (uint64_t)(uintptr_t)pointer;
+    struct symmetric_place place;
+    if (address % 16 != 0 || bytes % 16 != 0) {
+        buffer->where = WHERE_UNALIGNED;
+        return TUTTI_OK;
+    }
+    if (memory_place(commit->comm, pointer, bytes, &place)) {
+        *buffer = (struct ledger_buffer){WHERE_SYMMETRIC, (uint32_t)place.serial, place.offset};
+        return TUTTI_OK;
+    }
+    tutti_status status = allocation_find(commit, address, bytes, &buffer->where);
+    if (status == TUTTI_OK && buffer->where >= 0) {
+        buffer->offset = address - commit->offered[buffer->where].facts.start;
+    }
+    return status;
+}
+
+static tutti_status call_add(struct commit *commit, struct ticket *ticket)
+{
+    uint32_t count = commit->ledger.head.calls;
+    if (!room_for(&commit->tickets, &commit->ticket_room, count, sizeof(struct ticket *))) {
+        return commit_no_memory();
+    }
+    struct ledger_call *call = ledger_add_call(&commit->ledger);
+    if (call == NULL) {
+        return commit_no_memory();
+    }
+    commit->tickets[count] = ticket;
+    call->missing = ticket == NULL;
+    call->buffers[BUFFER_SRC].where = call->buffers[BUFFER_DST].where = WHERE_UNKNOWN;
+    if (ticket == NULL) {
+        return TUTTI_OK;
+    }
+    const struct operation *operation = &ticket->operation;
+    call->agreed = ticket->agreed;
+    call->signature = signature_pack(operation);
+    call->row_bytes = operation->row_bytes;
+    call->lane = ticket->lane;
+    call->has_slot = ticket->slot != SLOT_NONE;
+    if (!call->has_slot) {
+        return TUTTI_OK;
+    }
+    size_t world = (size_t)commit->comm->world;
+    tutti_status status =
+        buffer_describe(commit, operation->src, extent_src_bytes(operation, world), &call->buffers[BUFFER_SRC]);
+    return status != TUTTI_OK ? status
+                              : buffer_describe(commit, operation->dst, extent_dst_bytes(operation, world),
+                                                &call->buffers[BUFFER_DST]);
+}
+
+static tutti_status graph_add(struct commit *commit, struct recorded *recorded)
+{
+    uint32_t count = commit->ledger.head.graphs;
+    if (!room_for(&commit->graphs, &commit->graph_room, count, sizeof(struct recorded *))) {
+        return commit_no_memory();
+    }
+    struct ledger_graph *graph = ledger_add_graph(&commit->ledger);
+    if (graph == NULL) {
+        return commit_no_memory();
+    }
+    commit->graphs[count] = recorded;
+    graph->session = recorded->session;
+    graph->fate = recorded->broken ? FATE_BROKEN : recorded_gone(recorded) ? FATE_GONE : FATE_WHOLE;
+    struct ledger_head *head = &commit->ledger.head;
+    if (graph->fate == FATE_GONE) {
+        recorded_invalidated(recorded, "its end, or it has been destroyed since"); /* which of them, nobody can tell */
+    }
+    if (graph->fate != FATE_WHOLE && head->sentence[0] == 0) {
+        (void)snprintf(head->sentence, sizeof(head->sentence), "%.199s", recorded->why);
+    }
+    if (graph->fate != FATE_WHOLE) {
+        return TUTTI_OK;
+    }
+    graph->calls = recorded->count;
+    tutti_status status = TUTTI_OK;
+    for (struct ticket *ticket = recorded->first; ticket != NULL && status == TUTTI_OK; ticket = ticket->next) {
+        status = call_add(commit, ticket);
+    }
+    return status;
+}
+
+/* A ledger that says only why this rank cannot take part. */
+static void ledger_void(struct commit *commit, tutti_status status)
+{
+    ledger_refuse(&commit->ledger, status);
+    commit->ledger.head.graphs = commit->ledger.head.calls = commit->ledger.head.allocations = 0;
+}
+
+static void ledger_begin(struct commit *commit, enum ledger_verb verb)
+{
+    struct registry *registry = commit->comm->registry;
+    registry_sweep(registry);
+    commit->ledger.head.verb = verb;
+    commit->ledger.head.forgotten = registry->forgotten;
+    commit->ledger.head.last_commit = registry->last_commit;
+}
+
+/* The session's stream tells what no call of ours has noticed. */
+static tutti_status session_look(tutti_comm *comm)
+{
+    struct registry *registry = comm->registry;
+    struct device_stream stream = {DEVICE_STREAM_IDLE, 0};
+    if (registry->session == 0) {
+        return TUTTI_OK;
+    }
+    tutti_status status = comm->ops->group_stream(comm->group, registry->session_stream, &stream);
+    if (status == TUTTI_OK && stream.state == DEVICE_STREAM_INVALIDATED) {
+        recorded_invalidated(registry_latest(registry, registry->session_stream), "the end of the capture");
+    }
+    if (status == TUTTI_OK && stream.state == DEVICE_STREAM_CAPTURING) {
+        status = error_set(TUTTI_ERR_CAPTURE, "the capture of stream %p is still open: end it before the commit",
+                           registry->session_stream);
+    }
+    return status;
+}
+
+void commit_collect_pending(struct commit *commit)
+{
+    ledger_begin(commit, LEDGER_COMMIT);
+    commit->ledger.head.abandoned = commit->comm->registry->abandoned_session;
+    tutti_status status = session_look(commit->comm);
+    for (struct recorded *each = commit->comm->registry->recorded; each != NULL && status == TUTTI_OK;
+         each = each->next) {
+        if (each->pending && (each->count > 0 || each->broken)) {
+            status = graph_add(commit, each);
+        }
+    }
+    if (status != TUTTI_OK) {
+        ledger_void(commit, status);
+    }
+}
+
+static struct ticket *ticket_named(const struct registry *registry, uint64_t agreed)
+{
+    for (const struct recorded *each = registry->recorded; each != NULL; each = each->next) {
+        for (struct ticket *ticket = each->first; ticket != NULL; ticket = ticket->next) {
+            if (ticket->agreed == agreed && (ticket->state == TICKET_DIRECT || ticket->state == TICKET_SUSPENDED)) {
+                return ticket;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* The calls of these names, in this order. */
+void commit_collect_named(struct commit *commit, const uint64_t *names, size_t count)
+{
+    tutti_status status = TUTTI_OK;
+    ledger_begin(commit, LEDGER_RESUME);
+    for (size_t index = 0; index < count && status == TUTTI_OK; index++) {
+        status = call_add(commit, ticket_named(commit->comm->registry, names[index]));
+    }
+    if (status != TUTTI_OK) {
+        ledger_void(commit, status);
+    }
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "capture/share.h"
+#include "collective/extent.h"
+#include "comm/commit_part.h"
+#include "comm/deadline.h"
+#include "comm/memory.h"
+#include "comm/parcels.h"
+#include "comm/socket.h"
+
+/* -- what the peers offer --------------------------------------------------------------------------------------- */
+
+static bool other_process(const tutti_comm *comm, int rank)
+{
+    return comm->peers->sockets[comm->root_rank[rank]] >= 0;
+}
+
+/* Which communicator of the family, which of its exchanges, and which descriptor: the same on all ranks. */
+static void label_make(const tutti_comm *comm, uint32_t index, uint8_t label[MESH_LABEL_BYTES])
+{
+    uint64_t words[MESH_LABEL_BYTES / sizeof(uint64_t)] = {comm->segments[0]->inode,
+                                                           (uint64_t)(index + 1) << 32 | comm->exchange_round};
+    memcpy(label, words, sizeof(words));
+}
+
+static bool passes(const struct ledger_view *view, const bool *used, uint32_t index)
+{
+    return index < view->head.allocations && used[index] && view->allocations[index].has_descriptor != 0;
+}
+
+static tutti_status descriptor_send(struct commit *commit, uint32_t index)
+{
+    tutti_comm *comm = commit->comm;
+    uint8_t label[MESH_LABEL_BYTES];
+    tutti_status status = TUTTI_OK;
+    label_make(comm, index, label);
+    for (int rank = 0; rank < comm->world && status == TUTTI_OK; rank++) {
+        if (other_process(comm, rank)) {
+            status = parcels_send(comm->peers, comm->root_rank[rank], label, commit->offered[index].fd);
+        }
+    }
+    if (status != TUTTI_OK) { /* the others count on it */
+        struct failure failure = {status, comm->rank, comm->rank, ""};
+        (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d: tutti_commit: %.200s", comm->rank,
+                       tutti_last_error());
+        comm_fail(comm, &failure);
+        status = comm_check(comm);
+    }
+    return status;
+}
+
+static tutti_status share_peer(struct commit *commit, int rank, uint32_t index, int fd)
+{
+    tutti_comm *comm = commit->comm;
+    struct mapping *mapping = NULL;
+    struct memory_name name = commit->views[rank].allocations[index].name;
+    tutti_status status = mapping_acquire(comm->ops, comm->device, &name, fd, &mapping);
+    if (status == TUTTI_OK) {
+        commit->shares[rank][index] = share_add(comm->registry, NULL, mapping, NULL);
+        if (commit->shares[rank][index] == NULL) {
+            mapping_release(mapping);
+            status = commit_no_memory();
+        }
+    }
+    return status;
+}
+
+static tutti_status share_own(struct commit *commit, uint32_t index)
+{
+    struct offered *offered = &commit->offered[index];
+    struct share *share = share_add(commit->comm->registry, offered->exported, NULL, &offered->facts);
+    if (share == NULL) {
+        return commit_no_memory();
+    }
+    offered->exported = NULL;
+    commit->shares[commit->comm->rank][index] = share;
+    return TUTTI_OK;
+}
+
+/* What `rank` offers under this index, if the calls use it. Takes the descriptor in any case: nobody else comes for it. */
+static void allocation_take(struct commit *commit, int rank, const bool *used, uint32_t index)
+{
+    tutti_comm *comm = commit->comm;
+    const struct ledger_view *view = &commit->views[rank];
+    if (index >= view->head.allocations || !used[index]) {
+        return;
+    }
+    if (rank == comm->rank) {
+        commit_note(commit, share_own(commit, index));
+        return;
+    }
+    int fd = -1;
+    tutti_status status = TUTTI_OK;
+    if (passes(view, used, index) && other_process(comm, rank)) {
+        uint8_t label[MESH_LABEL_BYTES];
+        struct deadline deadline = deadline_in(comm->exchange_limit_ms, &comm->controls[comm->rank]->failure_state);
+        label_make(comm, index, label);
+        status = parcels_take(comm->peers, comm->root_rank[rank], label, &deadline, &fd);
+    }
+    if (status == TUTTI_OK && commit->word.status == TUTTI_OK) {
+        status = share_peer(commit, rank, index, fd);
+    }
+    commit_note(commit, status);
+    socket_close(&fd);
+}
+
+/* One index after another, so that no more descriptors are under way than there are ranks. Fails only with the communicator. */
+tutti_status commit_take_allocations(struct commit *commit)
+{
+    tutti_comm *comm = commit->comm;
+    bool *used[KERNEL_WORLD_MAX] = {NULL};
+    uint32_t most = 0;
+    tutti_status status = TUTTI_OK;
+    for (int rank = 0; rank < comm->world && comm->world <= KERNEL_WORLD_MAX; rank++) {
+        uint32_t count = commit->views[rank].head.allocations;
+        used[rank] = calloc((size_t)count + 1, sizeof(bool));
+        commit->shares[rank] = calloc((size_t)count + 1, sizeof(struct share *));
+        if (used[rank] == NULL || commit->shares[rank] == NULL) {
+            struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, "a rank is out of memory for a commit"};
+            comm_fail(comm, &failure); /* the others count on its descriptors */
+            status = comm_check(comm);
+            break;
+        }
+        ledger_mark_used(&commit->views[rank], &commit->verdict, used[rank]);
+        most = count > most ? count : most;
+    }
+    for (uint32_t index = 0; index < most && status == TUTTI_OK; index++) {
+        if (passes(&commit->views[comm->rank], used[comm->rank], index)) {
+            status = descriptor_send(commit, index);
+        }
+        for (int rank = 0; rank < comm->world && status == TUTTI_OK; rank++) {
+            allocation_take(commit, rank, used[rank], index);
+        }
+    }
+    for (int rank = 0; rank < KERNEL_WORLD_MAX; rank++) {
+        free(used[rank]);
+    }
+    return status;
+}
+
+/* -- the entries -------------------------------------------------------------------------------------------- */
+
+static uint64_t buffer_address(const struct commit *commit, const struct ticket *ticket, uint32_t call, int which,
+                               int rank)
+{
+    const tutti_comm *comm = commit->comm;
+    const struct ledger_buffer *buffer = &commit->views[rank].calls[call].buffers[which];
+    const void *own = which == BUFFER_SRC ? ticket->operation.src : ticket->operation.dst;
+    if (rank == comm->rank) {
+        return (uint64_t)(uintptr_t)own;
+    }
+    if (buffer->where == WHERE_SYMMETRIC) {
+        return memory_part(comm, buffer->serial, rank, buffer->offset);
+    }
+    return commit->shares[rank][buffer->where]->mapping->block.address + buffer->offset;
+}
+
+/* Addresses that a peer named must lie in what it has. */
+static bool buffer_fits(const struct commit *commit, const struct ticket *ticket, uint32_t call, int which, int rank)
+{
+    size_t world = (size_t)commit->comm->world;
+    uint64_t bytes =
+        which == BUFFER_SRC ? extent_src_bytes(&ticket->operation, world) : extent_dst_bytes(&ticket->operation, world);
+    const struct ledger_buffer *buffer = &commit->views[rank].calls[call].buffers[which];
+    if (rank == commit->comm->rank) {
+        return true;
+    }
+    if (buffer->where == WHERE_SYMMETRIC) {
+        return memory_part(commit->comm, buffer->serial, rank, buffer->offset + bytes) != 0;
+    }
+    uint64_t held = commit->shares[rank][buffer->where]->mapping->block.bytes;
+    return buffer->offset <= held && bytes <= held - buffer->offset && buffer->offset % 16 == 0;
+}
+
+static tutti_status entry_fill(struct commit *commit, struct ticket *ticket, uint32_t call)
+{
+    tutti_comm *comm = commit->comm;
+    struct direct_entry *entry = &comm->registry->entries[ticket->slot];
+    memset(entry, 0, sizeof(*entry));
+    entry->ticket = ticket->number;
+    for (int rank = 0; rank < comm->world; rank++) {
+        if (!buffer_fits(commit, ticket, call, BUFFER_SRC, rank) ||
+            !buffer_fits(commit, ticket, call, BUFFER_DST, rank)) {
+            return error_set(TUTTI_ERR_MISMATCH, "rank %d names a buffer that does not lie in its allocation", rank);
+        }
+        entry->src[rank] = buffer_address(commit, ticket, call, BUFFER_SRC, rank);
+        entry->dst[rank] = buffer_address(commit, ticket, call, BUFFER_DST, rank);
+    }
+    return TUTTI_OK;
+}
+
+static tutti_status entries_write(tutti_comm *comm, uint32_t first, uint32_t end)
+{
+    return first < end
+               ? comm->ops->group_entries_write(comm->group, &comm->registry->entries[first], first, end - first)
+               : TUTTI_OK;
+}
+
+uint64_t commit_number(const struct commit *commit)
+{
+    uint64_t last = 0;
+    for (int rank = 0; rank < commit->comm->world; rank++) {
+        uint64_t theirs = commit->views[rank].head.last_commit;
+        last = theirs > last ? theirs : last;
+    }
+    return last + 1;
+}
+
+/* Calls that were direct under a former commit are taken off that first. */
+static tutti_status former_withdraw(struct commit *commit, uint32_t calls)
+{
+    tutti_comm *comm = commit->comm;
+    struct registry *registry = comm->registry;
+    uint32_t first = UINT32_MAX;
+    uint32_t end = 0;
+    for (uint32_t call = 0; call < calls; call++) {
+        struct ticket *ticket = commit->tickets[call];
+        if (ticket != NULL && ticket->state == TICKET_DIRECT) {
+            registry->entries[ticket->slot].commit = 0;
+            first = ticket->slot < first ? ticket->slot : first;
+            end = ticket->slot + 1 > end ? ticket->slot + 1 : end;
+        }
+    }
+    tutti_status status = entries_write(comm, first, end);
+    if (status == TUTTI_OK && first < end) {
+        status = comm->ops->group_quiesce(comm->group);
+    }
+    for (uint32_t call = 0; call < calls && status == TUTTI_OK; call++) {
+        struct ticket *ticket = commit->tickets[call];
+        if (ticket != NULL && ticket->state == TICKET_DIRECT) {
+            shares_drop(registry, ticket);
+            registry_move(registry, ticket, TICKET_SUSPENDED);
+        }
+    }
+    return status;
+}
+
+/* The ticket holds what its entry names, from now on. */
+static void shares_take(struct commit *commit, struct ticket *ticket, uint32_t call)
+{
+    for (int rank = 0; rank < commit->comm->world; rank++) {
+        for (int which = 0; which < BUFFER_COUNT; which++) {
+            int32_t where = commit->views[rank].calls[call].buffers[which].where;
+            if (where >= 0) {
+                ticket->shares[which][rank] = commit->shares[rank][where];
+                commit->shares[rank][where]->uses++;
+            }
+        }
+    }
+}
+
+tutti_status commit_write_table(struct commit *commit)
+{
+    tutti_comm *comm = commit->comm;
+    struct registry *registry = comm->registry;
+    uint32_t calls = commit->ledger.head.calls;
+    uint64_t number = commit_number(commit);
+    uint32_t first = UINT32_MAX;
+    uint32_t end = 0;
+    tutti_status status = former_withdraw(commit, calls);
+    for (uint32_t call = 0; call < calls && status == TUTTI_OK; call++) {
+        struct ticket *ticket = commit->tickets[call];
+        if (commit->verdict.direct[call]) {
+            status = entry_fill(commit, ticket, call);
+            first = ticket->slot < first ? ticket->slot : first;
+            end = ticket->slot + 1 > end ? ticket->slot + 1 : end;
+        }
+    }
+    if (status == TUTTI_OK) {
+        status = entries_write(comm, first, end);
+    }
+    for (uint32_t call = 0; call < calls && status == TUTTI_OK; call++) {
+        struct ticket *ticket = commit->tickets[call];
+        if (commit->verdict.direct[call]) {
+            ticket->agreed = number << 32 | (call + 1);
+            registry->entries[ticket->slot].commit = ticket->agreed;
+            shares_take(commit, ticket, call);
+            registry_move(registry, ticket, TICKET_DIRECT);
+        }
+    }
+    return status == TUTTI_OK ? entries_write(comm, first, end) : status;
+}
