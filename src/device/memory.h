@@ -13,7 +13,7 @@ enum memory_class {
     MEMORY_UNKNOWN, /* nothing the driver knows: an ordinary host pointer, or memory that has been freed */
     MEMORY_HOST,    /* host memory: page-locked, or on the host backend any */
     MEMORY_MANAGED,
-    MEMORY_POOL, /* of a stream-ordered pool, whose pages can go and come any time */
+    MEMORY_POOL, /* of a stream-ordered pool, or of a graph: its pages can go and come any time */
     MEMORY_VMM,  /* VMM memory made without a type of handle */
     MEMORY_FD,   /* memory that a file descriptor stands for: VMM memory made so; a segment of the host backend */
     MEMORY_IPC,  /* a plain device allocation: the driver has IPC handles for it */

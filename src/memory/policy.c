@@ -35,7 +35,9 @@ static void decide_unusable(const struct memory_facts *facts, const struct polic
                             struct policy_verdict *verdict)
 {
     decide(verdict, kind_of(facts->class), false,
-           "the device cannot use it: an ordinary host pointer, or memory that has been freed; calls refuse it");
+           "the device cannot use it: an ordinary host pointer, memory that has been freed, or memory of a graph that "
+           "was never "
+           "launched; calls refuse it, except for the graph's own");
     if (facts->class != MEMORY_UNKNOWN) {
         (void)snprintf(verdict->reason, sizeof(verdict->reason),
                        "it lies on device %d, but the communicator's device is %d; calls refuse it", facts->ordinal,
@@ -48,10 +50,7 @@ static void decide_between_processes(const struct memory_facts *facts, const str
                                      struct policy_verdict *verdict)
 {
     bool mixed = terms->processes < terms->world;
-    if (facts->class == MEMORY_POOL) {
-        decide(verdict, TUTTI_MEMORY_STAGED, false,
-               "memory of a stream-ordered pool, whose pages can go and come any time; calls stage it");
-    } else if (facts->class == MEMORY_VMM) {
+    if (facts->class == MEMORY_VMM) {
         decide(
             verdict, TUTTI_MEMORY_STAGED, false,
             "VMM memory made without a type of handle: nothing by which another process could map it; calls stage it");
@@ -79,6 +78,9 @@ static void decide_usable(const struct memory_facts *facts, const struct policy_
     if (facts->class == MEMORY_MANAGED) {
         decide(verdict, TUTTI_MEMORY_MANAGED, false,
                "managed memory moves between host and devices, and no handle stands for it; calls stage it");
+    } else if (facts->class == MEMORY_POOL) {
+        decide(verdict, TUTTI_MEMORY_STAGED, false,
+               "memory of a stream-ordered pool or of a graph, whose pages can go and come any time; calls stage it");
     } else if (terms->processes == 1 && facts->threads_reach) {
         decide(verdict, TUTTI_MEMORY_SAME_PROCESS, true, "all ranks are threads of this process and reach it");
     } else if (facts->class == MEMORY_HOST || facts->class == MEMORY_UNKNOWN) {

@@ -227,6 +227,77 @@ static void other_kind_on_each_rank(struct rank *self)
     }
 }
 
+/* -- memory of graphs ------------------------------------------------------------------------------------------------ */
+
+static tutti_status reduce_with(struct rank *self, const void *src, void *dst, tutti_op op)
+{
+    tutti_call call = {.struct_bytes = sizeof(call), .stream = self->stream};
+    return tutti_all_reduce(self->comm, src, dst, elements(), TUTTI_F32, op, &call);
+}
+
+static void refused(struct rank *self, const void *src, void *dst, const char *expected)
+{
+    CHECK_STATUS(TUTTI_ERR_ARGUMENT, reduce(self, src, dst));
+    CHECK(strstr(tutti_last_error(), expected) != NULL, "\"%s\" does not say \"%s\"", tutti_last_error(), expected);
+}
+
+/* From `plain` to memory of the graph's own and back: of equal values the largest is any of them. With `left` the memory stays
+ * when the graph has run. */
+static gpu_graph graph_with_memory(struct rank *self, unsigned char *plain, bool left, struct gpu_memory *memory)
+{
+    gpu_capture_begin(self->stream, GPU_CAPTURE_THREAD_LOCAL);
+    CHECK(gpu_memory_make(self->scene->backend, self->device, GPU_POOL, elements() * sizeof(float) + 16, self->stream,
+                          memory),
+          "a pool's memory");
+    CHECK_OK(reduce(self, plain, memory->address + 16));
+    CHECK_OK(reduce_with(self, memory->address + 16, plain, TUTTI_MAX));
+    refused(self, memory->address + 20, plain, "its allocation ends after");
+    refused(self, self->host, plain, "ordinary host pointer");
+    unsigned char *inside = memory->address;
+    if (!left) {
+        gpu_memory_free(memory, self->stream);
+    }
+    gpu_graph graph = gpu_capture_end(self->stream);
+    step(self);
+    refused(self, inside, plain, "never launched");
+    return graph;
+}
+
+static void memory_of_graphs(struct rank *self)
+{
+    struct gpu_memory memory;
+    tutti_memory_class_t class = {.struct_bytes = sizeof(class)};
+    unsigned char *plain = gpu_alloc(ROOM);
+    if (gpu_memory_make(self->scene->backend, self->device, GPU_POOL, ROOM, self->stream, &memory)) {
+        gpu_memory_free(&memory, self->stream);
+        gpu_stream_wait(self->stream);
+        step(self);
+        gpu_graph graph = graph_with_memory(self, plain, false, &memory);
+        for (int round = 0; round < 3; round++) {
+            fill(self, plain, ++self->call);
+            step(self);
+            gpu_graph_launch(graph, self->stream);
+            verify(self, plain, self->call, "memory that comes and goes with the graph");
+        }
+        gpu_graph_destroy(graph);
+        step(self);
+        graph = graph_with_memory(self, plain, true, &memory);
+        fill(self, plain, ++self->call);
+        step(self);
+        gpu_graph_launch(graph, self->stream);
+        verify(self, plain, self->call, "memory that the graph leaves");
+        verify(self, memory.address + 16, self->call, "what the graph left");
+        CHECK_OK(tutti_memory_class(self->comm, memory.address, &class));
+        CHECK(class.kind == TUTTI_MEMORY_STAGED && class.shareable == 0, "kind %d: %s", (int)class.kind, class.reason);
+        use(self, memory.address, plain, "a launched graph's memory");
+        gpu_memory_free(&memory, self->stream);
+        gpu_stream_wait(self->stream);
+        gpu_graph_destroy(graph);
+    }
+    gpu_free(plain);
+    step(self);
+}
+
 /* -- what calls refuse --------------------------------------------------------------------------------------------- */
 
 static void refusals(struct rank *self)
@@ -426,6 +497,7 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
     while_capturing(&self);
     every_kind(&self);
     other_kind_on_each_rank(&self);
+    memory_of_graphs(&self);
     refusals(&self);
     CHECK_OK(tutti_alloc(self.comm, 4096, &left));
     meet(&self);

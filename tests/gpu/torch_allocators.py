@@ -51,7 +51,11 @@ class Rank:
         self.check("eager", dst, call)
 
     def capture(self, count, pool):
-        """One layer: memory of the graph's own pool holds what is reduced and what comes out."""
+        """One layer: memory of the graph's own holds what is reduced and what comes out.
+
+        What a capture allocates with cudaMallocAsync may be freed in the same capture, or after a launch. In between PyTorch aborts
+        (cudaErrorInvalidValue in free_impl), so `moved` has to go before the capture ends.
+        """
         torch = self.torch
         given = torch.zeros(count, dtype=torch.bfloat16, device="cuda")
         graph = torch.cuda.CUDAGraph()
@@ -60,6 +64,7 @@ class Rank:
             moved = given + 0
             result = torch.empty_like(moved)
             self.reduce(moved, result)
+            del moved
             result = result + 0
         return graph, given, result
 

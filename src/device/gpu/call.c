@@ -286,7 +286,7 @@ tutti_status gpu_group_call(struct group *group, const struct operation *operati
     if (status != TUTTI_OK) {
         return status;
     }
-    status = operation_check_memory(group->device, group->options.world, operation);
+    status = operation_check_memory(group->device, group->options.world, operation, call->stream);
     if (status == TUTTI_OK && choice.protocol == GPU_LOCAL && choice.launches > 0) {
         copy = as_copy(operation);
         operation = &copy;

@@ -51,6 +51,20 @@ struct driver_access {
     struct driver_location location;
     int flags; /* 3: read and write */
 };
+/* CUDA_MEM_ALLOC_NODE_PARAMS, hipMemAllocNodeParams. */
+struct driver_graph_memory {
+    struct {
+        int type, handle_types;
+        struct driver_location location;
+        void *reserved_pointer;
+        size_t bytes_max;
+        uint8_t reserved[56];
+    } pool;
+    const struct driver_access *access;
+    size_t access_count;
+    size_t bytes;
+    driver_address address;
+};
 struct driver_launch_attribute {
     int id; /* 6: programmatic stream serialization */
     int padding;
@@ -84,6 +98,7 @@ enum driver_capture_mode { DRIVER_MODE_GLOBAL, DRIVER_MODE_THREAD_LOCAL, DRIVER_
 #define DRIVER_USER_OBJECT_MOVE 1u
 #define DRIVER_ADD_DEPENDENCIES 0u
 #define DRIVER_LAUNCH_PROGRAMMATIC 6
+#define DRIVER_NODE_ALLOCATES 10 /* a graph's node */
 enum driver_pointer_attribute {
     DRIVER_POINTER_MEMORY_TYPE = 2,
     DRIVER_POINTER_BUFFER_ID = 7,
@@ -213,6 +228,9 @@ struct driver {
                                    unsigned flags);
     driver_result (*object_release)(driver_object object, unsigned references);
     driver_result (*graph_retain)(driver_graph graph, driver_object object, unsigned references, unsigned flags);
+    driver_result (*graph_nodes)(driver_graph graph, driver_node *nodes, size_t *count);
+    driver_result (*graph_node_type)(driver_node node, int *type);
+    driver_result (*graph_memory)(driver_node node, struct driver_graph_memory *memory);
 };
 
 extern const struct driver_vendor driver_cuda;

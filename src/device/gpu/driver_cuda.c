@@ -69,6 +69,9 @@ static const struct driver_symbol symbols[] = {
     NEEDED(object_create, "cuUserObjectCreate"),
     NEEDED(object_release, "cuUserObjectRelease"),
     NEEDED(graph_retain, "cuGraphRetainUserObject"),
+    OPTIONAL(graph_nodes, "cuGraphGetNodes"),
+    OPTIONAL(graph_node_type, "cuGraphNodeGetType"),
+    OPTIONAL(graph_memory, "cuGraphMemAllocNodeGetParams"),
 };
 
 static const char *const other_names[] = {"libcuda.so", NULL};

@@ -9,6 +9,10 @@
     {                                                                                                                  \
         symbol, offsetof(struct driver, entry), true                                                                   \
     }
+#define OPTIONAL(entry, symbol)                                                                                        \
+    {                                                                                                                  \
+        symbol, offsetof(struct driver, entry), false                                                                  \
+    }
 
 static const struct driver_symbol symbols[] = {
     NEEDED(init, "hipInit"),
@@ -51,6 +55,9 @@ static const struct driver_symbol symbols[] = {
     NEEDED(object_create, "hipUserObjectCreate"),
     NEEDED(object_release, "hipUserObjectRelease"),
     NEEDED(graph_retain, "hipGraphRetainUserObject"),
+    OPTIONAL(graph_nodes, "hipGraphGetNodes"),
+    OPTIONAL(graph_node_type, "hipGraphNodeGetType"),
+    OPTIONAL(graph_memory, "hipGraphMemAllocNodeGetParams"),
 };
 
 static const char *const other_names[] = {"libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5", NULL};

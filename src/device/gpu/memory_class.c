@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "base/error.h"
+#include "device/gpu/graph_memory.h"
 #include "memory/span.h"
 
 /* The answers, each wide enough for any of them and zero before: the driver writes 1, 4 or 8 bytes. */
@@ -125,6 +126,19 @@ static void narrow(const struct device *device, uint64_t address, struct memory_
     facts->bytes = (back + 1 + on) * granule;
 }
 
+/* What a graph has allocated for itself is memory of a pool, but the driver names none. No handle stands for it either; where
+ * that cannot be asked, the worse is assumed. */
+static bool pooled(const struct device *device, uint64_t address)
+{
+    const struct driver *driver = device->driver;
+    driver_memory memory = 0;
+    if (driver->memory_retain == NULL || driver->memory_retain(&memory, (void *)(uintptr_t)address) != 0) {
+        return true;
+    }
+    (void)driver->memory_release(memory);
+    return false;
+}
+
 /* -- one pointer --------------------------------------------------------------------------------------------------- */
 
 tutti_status memory_look(const struct device *device, uint64_t address, struct memory_facts *facts)
@@ -135,6 +149,7 @@ tutti_status memory_look(const struct device *device, uint64_t address, struct m
         return status;
     }
     enum memory_class class = classify(device, answers);
+    class = class == MEMORY_VMM && pooled(device, address) ? MEMORY_POOL : class;
     bool off_device = class == MEMORY_UNKNOWN || class == MEMORY_HOST;
     int ordinal = off_device ? -1 : (int)(uint32_t)answers[ORDINAL];
     *facts = (struct memory_facts){
@@ -160,8 +175,8 @@ static tutti_status refuse_unknown(const struct device *device, const char *call
 {
     return error_set(
         TUTTI_ERR_ARGUMENT,
-        "%s: %s (%p) is not memory that %s device %d can use: an ordinary host pointer, or memory that has "
-        "been freed",
+        "%s: %s (%p) is not memory that %s device %d can use: an ordinary host pointer, memory that has been freed, or "
+        "memory of another graph that was never launched",
         call, argument, pointer, device->driver->vendor->label, device->ordinal);
 }
 
@@ -175,9 +190,6 @@ static tutti_status refuse_far(const struct device *device, const char *call, co
 static tutti_status check_place(const struct device *device, const char *call, const char *argument,
                                 const void *pointer, const uint64_t answers[ANSWER_COUNT])
 {
-    if (unknown(device, answers)) {
-        return device->reads_any_memory ? TUTTI_OK : refuse_unknown(device, call, argument, pointer);
-    }
     int ordinal = (int)(uint32_t)answers[ORDINAL];
     if ((answers[MANAGED] & 1) != 0 || on_host(device, answers) || ordinal == device->ordinal || ordinal < 0) {
         return TUTTI_OK;
@@ -192,6 +204,14 @@ struct checking {
     size_t bytes;
 };
 
+/* `end`: of the allocation. */
+static tutti_status refuse_short(const struct checking *checking, uint64_t end)
+{
+    return error_set(TUTTI_ERR_ARGUMENT, "%s: %s (%p) shall hold %zu bytes, but its allocation ends after %" PRIu64,
+                     checking->call, checking->argument, checking->pointer, checking->bytes,
+                     end - (uint64_t)(uintptr_t)checking->pointer);
+}
+
 static tutti_status look_on(void *where, uint64_t address, struct memory_facts *facts)
 {
     return memory_look(where, address, facts);
@@ -201,9 +221,7 @@ static tutti_status check_part(void *user, uint64_t address, const struct span_p
 {
     const struct checking *checking = user;
     if (part->bytes == 0) {
-        return error_set(TUTTI_ERR_ARGUMENT, "%s: %s (%p) shall hold %zu bytes, but its allocation ends after %" PRIu64,
-                         checking->call, checking->argument, checking->pointer, checking->bytes,
-                         address - (uint64_t)(uintptr_t)checking->pointer);
+        return refuse_short(checking, address);
     }
     return part->facts.usable
                ? TUTTI_OK
@@ -220,12 +238,36 @@ static bool holds_all(const struct device *device, uint64_t address, size_t byte
     return (answers[IPC] & 1) != 0 || answers[BUFFER] == 0 || in_buffer(device, address + bytes - 1, answers[BUFFER]);
 }
 
+/* Memory that the driver does not know may belong to the graph that the call is about to become a part of. */
+static tutti_status check_recorded(const struct checking *checking, driver_stream stream)
+{
+    const struct device *device = checking->device;
+    uint64_t address = (uint64_t)(uintptr_t)checking->pointer;
+    struct graph_memory memory;
+    tutti_status status = graph_memory_find(device->driver, stream, address, &memory);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    if (memory.bytes == 0) {
+        return refuse_unknown(device, checking->call, checking->argument, checking->pointer);
+    }
+    if (memory.ordinal != device->ordinal) {
+        return refuse_far(device, checking->call, checking->argument, address, memory.ordinal);
+    }
+    uint64_t end = memory.start + memory.bytes;
+    return checking->bytes <= end - address ? TUTTI_OK : refuse_short(checking, end);
+}
+
 tutti_status memory_check(const struct device *device, const char *call, const char *argument, const void *pointer,
-                          size_t bytes)
+                          size_t bytes, driver_stream stream)
 {
     uint64_t answers[ANSWER_COUNT];
     uint64_t address = (uint64_t)(uintptr_t)pointer;
+    struct checking checking = {device, call, argument, pointer, bytes};
     tutti_status status = ask(device, address, QUICK_COUNT, answers);
+    if (status == TUTTI_OK && unknown(device, answers)) {
+        return device->reads_any_memory ? TUTTI_OK : check_recorded(&checking, stream);
+    }
     if (status == TUTTI_OK) {
         status = check_place(device, call, argument, pointer, answers);
     }
@@ -233,6 +275,5 @@ tutti_status memory_check(const struct device *device, const char *call, const c
         return status;
     }
     /* Longer than its allocation: others may follow without a gap, as in expandable segments. */
-    struct checking checking = {device, call, argument, pointer, bytes};
     return span_walk(look_on, (void *)(uintptr_t)device, address, bytes, check_part, &checking);
 }

@@ -11,9 +11,10 @@
  * allocations as if all ranks of the process were on their device. */
 tutti_status memory_look(const struct device *device, uint64_t address, struct memory_facts *facts);
 
-/* Whether the device can use `bytes` from `pointer`, which may span several allocations. ARGUMENT with a sentence that names
- * the call, the argument ("src") and what is wrong. Cheap: one question to the driver where one allocation holds it all. */
+/* Whether the device can use `bytes` from `pointer`, which may span several allocations, in a call on `stream`: while that is
+ * captured, memory that its graph allocates will do. ARGUMENT with a sentence that names the call, the argument ("src") and
+ * what is wrong. Cheap: one question to the driver where one allocation holds it all. */
 tutti_status memory_check(const struct device *device, const char *call, const char *argument, const void *pointer,
-                          size_t bytes);
+                          size_t bytes, driver_stream stream);
 
 #endif

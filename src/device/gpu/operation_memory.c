@@ -13,7 +13,8 @@ const char *operation_call_name(const struct operation *operation)
     return operation->row_bytes != 0 ? "tutti_all_gather_rows" : names[operation->kind];
 }
 
-tutti_status operation_check_memory(const struct device *device, int world, const struct operation *operation)
+tutti_status operation_check_memory(const struct device *device, int world, const struct operation *operation,
+                                    driver_stream stream)
 {
     if (operation->count == 0) {
         return TUTTI_OK;
@@ -21,9 +22,9 @@ tutti_status operation_check_memory(const struct device *device, int world, cons
     const char *name = operation_call_name(operation);
     bool broadcast = operation->kind == TUTTI_BROADCAST;
     tutti_status status = memory_check(device, name, broadcast ? "buffer" : "src", operation->src,
-                                       extent_src_bytes(operation, (size_t)world));
+                                       extent_src_bytes(operation, (size_t)world), stream);
     if (status == TUTTI_OK && !broadcast) {
-        status = memory_check(device, name, "dst", operation->dst, extent_dst_bytes(operation, (size_t)world));
+        status = memory_check(device, name, "dst", operation->dst, extent_dst_bytes(operation, (size_t)world), stream);
     }
     return status;
 }

@@ -8,7 +8,9 @@
 /* The public function behind it, "tutti_all_reduce". Static storage. */
 const char *operation_call_name(const struct operation *operation);
 
-/* In the device's context; legal in any capture. ARGUMENT with a sentence that names call, argument and what is wrong. */
-tutti_status operation_check_memory(const struct device *device, int world, const struct operation *operation);
+/* In the device's context; legal in any capture. For a call on `stream`. ARGUMENT with a sentence that names call, argument and
+ * what is wrong. */
+tutti_status operation_check_memory(const struct device *device, int world, const struct operation *operation,
+                                    driver_stream stream);
 
 #endif

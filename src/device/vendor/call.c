@@ -218,7 +218,7 @@ static tutti_status call_run(struct group *group, const struct operation *operat
     const struct driver *driver = group->device->driver;
     struct stream_state state;
     struct recorded *recorded = NULL;
-    tutti_status status = operation_check_memory(group->device, group->options.world, operation);
+    tutti_status status = operation_check_memory(group->device, group->options.world, operation, call->stream);
     if (status == TUTTI_OK) {
         status = recording_look(driver, call->stream, &state);
     }

@@ -49,6 +49,7 @@ struct ipc_payload {
 struct memories {
     std::map<uint64_t, struct allocation> allocations; /* by address */
     std::map<uint64_t, size_t> reservations;
+    std::map<uint64_t, std::pair<size_t, int>> of_graphs; /* bytes and device of what is there while a graph runs */
 };
 static struct memories &memories = *new struct memories();
 
@@ -125,10 +126,60 @@ int allocation_free(uint64_t address, memory_class kind)
     if (found == memories.allocations.end()) {
         return INVALID_VALUE; /* freed twice, at the same time */
     }
+    if (found->second.kind == memory_class::graph) {
+        return graph_memory_vanish(address);
+    }
     munmap(reinterpret_cast<void *>(address), (found->second.bytes + 511) / 512 * 512);
     close(found->second.fd);
     memories.allocations.erase(found);
     return SUCCESS;
+}
+
+/* -- of graphs: no answer before the first launch, and none that names a pool or a handle (H100, driver 580) ------------ */
+
+static int place(uint64_t address, size_t bytes, int protection, int flags, int fd)
+{
+    void *there = reinterpret_cast<void *>(address);
+    return mmap(there, (bytes + 511) / 512 * 512, protection, flags | MAP_FIXED, fd, 0) == there ? SUCCESS
+                                                                                                 : OUT_OF_MEMORY;
+}
+
+int graph_memory_reserve(uint64_t *address, size_t bytes, int ordinal)
+{
+    void *memory =
+        bytes == 0 ? MAP_FAILED : mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        return bytes == 0 ? INVALID_VALUE : OUT_OF_MEMORY;
+    }
+    *address = reinterpret_cast<uint64_t>(memory);
+    memories.of_graphs[*address] = {bytes, ordinal};
+    return SUCCESS;
+}
+
+int graph_memory_appear(uint64_t address)
+{
+    auto found = memories.of_graphs.find(address);
+    if (found == memories.of_graphs.end() || memories.allocations.count(address) != 0) {
+        return INVALID_VALUE; /* launched again, and not freed before */
+    }
+    int fd = memory_file((found->second.first + 511) / 512 * 512);
+    if (fd < 0 || place(address, found->second.first, PROT_READ | PROT_WRITE, MAP_SHARED, fd) != SUCCESS) {
+        return OUT_OF_MEMORY;
+    }
+    memories.allocations[address] = {found->second.first, memory_class::graph, found->second.second, fd, nullptr};
+    return SUCCESS;
+}
+
+int graph_memory_vanish(uint64_t address)
+{
+    auto found = memories.allocations.find(address);
+    if (found == memories.allocations.end() || found->second.kind != memory_class::graph) {
+        return INVALID_VALUE;
+    }
+    close(found->second.fd);
+    int result = place(address, found->second.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+    memories.allocations.erase(found);
+    return result;
 }
 
 struct memory_answer allocation_ask(uint64_t address)

@@ -173,7 +173,7 @@ int capture_add(struct queue &queue, node_type type, work body)
     if (capture.invalidated) {
         return CAPTURE_INVALIDATED;
     }
-    std::unique_ptr<struct node> node(new simgpu::node{type, std::move(body), queue.frontier, false});
+    std::unique_ptr<struct node> node(new simgpu::node{type, std::move(body), queue.frontier, false, 0, 0, 0});
     for (struct node *before : node->depends) {
         before->has_dependents = true;
     }

@@ -114,7 +114,7 @@ bool handle_is(const void *handle);
 
 /* -- allocation.cpp -------------------------------------------------------------------------------- */
 
-enum class memory_class { plain, vmm, pool, managed, host, imported };
+enum class memory_class { plain, vmm, pool, graph, managed, host, imported };
 
 struct memory_answer {
     uint32_t type; /* 0 unknown, 1 host, 2 device */
@@ -129,6 +129,10 @@ struct memory_answer {
 int allocation_make(uint64_t *address, size_t bytes, memory_class kind);
 int allocation_free(uint64_t address, memory_class kind); /* waits for the device */
 struct memory_answer allocation_ask(uint64_t address);
+/* With the lock: an address for memory that is there from a graph's allocation to its release. */
+int graph_memory_reserve(uint64_t *address, size_t bytes, int ordinal);
+int graph_memory_appear(uint64_t address);
+int graph_memory_vanish(uint64_t address);
 int ipc_export(uint8_t handle[64], uint64_t address);
 int ipc_import(uint64_t *address, const uint8_t handle[64]);
 int ipc_close(uint64_t address);
@@ -156,7 +160,15 @@ struct task {
 };
 
 /* What a node of a graph is; the vendors' numbers. */
-enum node_type { NODE_KERNEL = 0, NODE_MEMCPY = 1, NODE_MEMSET = 2, NODE_HOST = 3, NODE_GRAPH = 4 };
+enum node_type {
+    NODE_KERNEL = 0,
+    NODE_MEMCPY = 1,
+    NODE_MEMSET = 2,
+    NODE_HOST = 3,
+    NODE_GRAPH = 4,
+    NODE_ALLOCATES = 10,
+    NODE_FREES = 11
+};
 
 struct queue {
     struct device *device;
@@ -240,6 +252,9 @@ struct node {
     work body;
     std::vector<struct node *> depends;
     bool has_dependents;
+    uint64_t memory; /* what it allocates */
+    size_t memory_bytes;
+    int memory_ordinal;
 };
 
 /* Nodes in the order in which they were recorded, which is an order in which they may run. */

@@ -125,6 +125,70 @@ int submit_copy(struct queue &queue, guard &held, void *to, const void *from, si
     });
 }
 
+int pool_alloc(uint64_t *address, size_t bytes, void *stream)
+{
+    guard held(driver_lock);
+    int result = SUCCESS;
+    struct queue *queue = queue_find(stream, &result);
+    if (queue == nullptr) {
+        return result;
+    }
+    if (queue->capture == nullptr) {
+        held.unlock();
+        return allocation_make(address, bytes, memory_class::pool);
+    }
+    uint64_t made = 0;
+    result = graph_memory_reserve(&made, bytes, queue->device->ordinal);
+    result = result != SUCCESS ? result : capture_add(*queue, NODE_ALLOCATES, [made](struct queue &) {
+        guard inside(driver_lock);
+        return graph_memory_appear(made);
+    });
+    if (result == SUCCESS) {
+        struct node &node = *queue->capture->graph->body->nodes.back();
+        node.memory = made;
+        node.memory_bytes = bytes;
+        node.memory_ordinal = queue->device->ordinal;
+        *address = made;
+    }
+    return result;
+}
+
+int pool_free(uint64_t address, void *stream)
+{
+    guard held(driver_lock);
+    int result = SUCCESS;
+    struct queue *queue = queue_find(stream, &result);
+    if (queue == nullptr) {
+        return result;
+    }
+    if (queue->capture == nullptr) {
+        held.unlock();
+        return allocation_free(address, memory_class::pool);
+    }
+    return capture_add(*queue, NODE_FREES, [address](struct queue &) {
+        guard inside(driver_lock);
+        return graph_memory_vanish(address);
+    });
+}
+
+/* CUDA_MEM_ALLOC_NODE_PARAMS: the device at 12, the size at 104, the address at 112. */
+int graph_node_memory(void *handle, void *parameters)
+{
+    const struct node *node = static_cast<struct node *>(handle);
+    if (node->type != NODE_ALLOCATES) {
+        return INVALID_VALUE;
+    }
+    guard held(driver_lock);
+    char *at = static_cast<char *>(parameters);
+    int32_t ordinal = node->memory_ordinal;
+    uint64_t bytes = node->memory_bytes;
+    memset(at, 0, 120);
+    memcpy(at + 12, &ordinal, sizeof(ordinal));
+    memcpy(at + 104, &bytes, sizeof(bytes));
+    memcpy(at + 112, &node->memory, sizeof(node->memory));
+    return SUCCESS;
+}
+
 int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count)
 {
     guard held(driver_lock);

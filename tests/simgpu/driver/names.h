@@ -56,6 +56,10 @@ int submit_copy(struct queue &queue, guard &held, void *to, const void *from, si
 
 int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count);
 int capture_depend(void *stream, void **nodes, size_t count, unsigned flags);
+/* The stream-ordered calls: nodes of a graph where the stream captures. */
+int pool_alloc(uint64_t *address, size_t bytes, void *stream);
+int pool_free(uint64_t address, void *stream);
+
 int stream_make(void **stream, unsigned flags);
 int event_make(void **event);
 int event_drop(void *event);
@@ -65,6 +69,7 @@ int graph_instantiate(void **executable, void *graph);
 int graph_nodes(void *graph, void **nodes, size_t *count);
 int graph_edges(void *graph, void **from, void **to, size_t *count);
 int graph_node_type(void *node, int *type);
+int graph_node_memory(void *node, void *parameters);
 int graph_drop(void *graph);
 int executable_drop(void *executable);
 int executable_launch(void *executable, void *stream);

@@ -311,16 +311,16 @@ EXPORT int cuMemAllocManaged(uint64_t *address, size_t bytes, unsigned)
     return allocation_make(address, bytes, memory_class::managed);
 }
 
-EXPORT int cuMemAllocAsync(uint64_t *address, size_t bytes, void *)
+EXPORT int cuMemAllocAsync(uint64_t *address, size_t bytes, void *stream)
 {
     ENTER();
-    return allocation_make(address, bytes, memory_class::pool);
+    return pool_alloc(address, bytes, stream);
 }
 
-EXPORT int cuMemFreeAsync(uint64_t address, void *)
+EXPORT int cuMemFreeAsync(uint64_t address, void *stream)
 {
     ENTER();
-    return allocation_free(address, memory_class::pool);
+    return pool_free(address, stream);
 }
 
 EXPORT int cuMemFree_v2(uint64_t address)
@@ -542,6 +542,12 @@ EXPORT int cuGraphNodeGetType(void *node, int *type)
 {
     ENTER();
     return graph_node_type(node, type);
+}
+
+EXPORT int cuGraphMemAllocNodeGetParams(void *node, void *parameters)
+{
+    ENTER();
+    return graph_node_memory(node, parameters);
 }
 
 EXPORT int cuGraphDestroy(void *graph)

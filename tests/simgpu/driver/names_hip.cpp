@@ -198,16 +198,16 @@ EXPORT int hipMallocManaged(uint64_t *address, size_t bytes, unsigned)
     return allocation_make(address, bytes, memory_class::managed);
 }
 
-EXPORT int hipMallocAsync(uint64_t *address, size_t bytes, void *)
+EXPORT int hipMallocAsync(uint64_t *address, size_t bytes, void *stream)
 {
     ENTER();
-    return allocation_make(address, bytes, memory_class::pool);
+    return pool_alloc(address, bytes, stream);
 }
 
-EXPORT int hipFreeAsync(uint64_t address, void *)
+EXPORT int hipFreeAsync(uint64_t address, void *stream)
 {
     ENTER();
-    return allocation_free(address, memory_class::pool);
+    return pool_free(address, stream);
 }
 
 /* 0: ordinary, 1: fine-grained, 2: for signals, 3: uncached */
@@ -426,6 +426,12 @@ EXPORT int hipGraphNodeGetType(void *node, int *type)
 {
     ENTER();
     return graph_node_type(node, type);
+}
+
+EXPORT int hipGraphMemAllocNodeGetParams(void *node, void *parameters)
+{
+    ENTER();
+    return graph_node_memory(node, parameters);
 }
 
 EXPORT int hipGraphDestroy(void *graph)
