@@ -451,6 +451,12 @@ static int start_team(struct bench_team *team, size_t index, const struct bench_
     if (peer == BENCH_PEER_NCCL_SYMMETRIC) {
         return bench_team_start(team, bench_peer_name(peer), options, bench_nccl_symmetric_serve);
     }
+    if (peer == BENCH_PEER_STAGED) {
+        return bench_team_start(team, bench_peer_name(peer), options, bench_gpu_staged_serve);
+    }
+    if (peer == BENCH_PEER_SYMMETRIC) {
+        return bench_team_start(team, bench_peer_name(peer), options, bench_gpu_symmetric_serve);
+    }
     return bench_team_start_peer(team, peer, options->ranks);
 }
 

@@ -109,6 +109,11 @@ static int calls_make(struct measure *m, const struct bench_order *order, uint32
     return 0;
 }
 
+static int graphs_changed(struct measure *m, struct bench_reply *reply)
+{
+    return m->library->captured != NULL ? said(m, reply, m->library->captured(m->self)) : 0;
+}
+
 static int capture(struct measure *m, const struct bench_order *order, struct bench_reply *reply)
 {
     if (door(reply, gpu_capture_begin(m->stream, GPU_CAPTURE_THREAD_LOCAL)) != 0) {
@@ -117,6 +122,9 @@ static int capture(struct measure *m, const struct bench_order *order, struct be
     int failed = calls_make(m, order, order->slots, reply);
     struct bench_reply second = {0}; /* the first trouble is the one to hear of */
     int ended = door(failed != 0 ? &second : reply, gpu_capture_end(m->stream, &m->graph));
+    if (failed == 0 && ended == 0) {
+        return graphs_changed(m, reply);
+    }
     return failed != 0 ? failed : ended;
 }
 
@@ -220,8 +228,12 @@ static int serve_order(int fd, struct measure *m, const struct bench_order *orde
 {
     struct bench_reply reply = {.magic = BENCH_MAGIC};
     int failed = order_run(m, order, &reply);
+    bool had_graph = m->graph != NULL;
     gpu_graph_destroy(m->graph);
     m->graph = NULL;
+    if (failed == 0 && had_graph) {
+        failed = graphs_changed(m, &reply);
+    }
     if (failed != 0) {
         reply.failed = 1;
         reply.stamps = 0;

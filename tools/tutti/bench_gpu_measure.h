@@ -26,6 +26,8 @@ struct bench_gpu_library {
     int (*alloc)(void *self, void **memory, size_t bytes);
     void (*free)(void *self, void *memory); /* NULL is allowed */
     const char *(*text)(void *self);
+    /* Optional: a graph has been captured, or has been destroyed; all ranks are at it. */
+    int (*captured)(void *self);
 };
 
 /* Sends the hello, then serves orders until the bench hangs up. The device is current (gpu_use). Returns 0, or -1 if something

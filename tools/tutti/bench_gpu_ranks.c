@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_gpu_ranks.c - our own ranks of the bench on GPUs. */
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "bench_gpu_measure.h"
@@ -8,6 +9,7 @@
 
 struct ours {
     tutti_comm *comm;
+    bool symmetric; /* buffers are tutti_alloc's */
     char text[400];
 };
 
@@ -56,13 +58,25 @@ static int ours_call(void *self, const struct bench_order *order, int root, cons
 
 static int ours_alloc(void *self, void **memory, size_t bytes)
 {
-    return door(self, gpu_alloc(memory, bytes));
+    struct ours *ours = self;
+    return ours->symmetric ? result(ours, tutti_alloc(ours->comm, bytes, memory))
+                           : door(ours, gpu_alloc(memory, bytes));
 }
 
 static void ours_free(void *self, void *memory)
 {
-    (void)self;
-    gpu_free(memory);
+    const struct ours *ours = self;
+    if (!ours->symmetric) {
+        gpu_free(memory);
+    } else if (memory != NULL) {
+        (void)tutti_free(ours->comm, memory);
+    }
+}
+
+static int ours_captured(void *self)
+{
+    struct ours *ours = self;
+    return result(ours, tutti_commit(ours->comm));
 }
 
 static const char *ours_text(void *self)
@@ -71,7 +85,9 @@ static const char *ours_text(void *self)
     return ours->text;
 }
 
-static const struct bench_gpu_library ours_library = {
+static const struct bench_gpu_library committing_library = {
+    .call = ours_call, .alloc = ours_alloc, .free = ours_free, .text = ours_text, .captured = ours_captured};
+static const struct bench_gpu_library plain_library = {
     .call = ours_call, .alloc = ours_alloc, .free = ours_free, .text = ours_text};
 
 static int open_library(struct ours *ours, const struct bench_seat *seat, struct bench_hello *hello)
@@ -94,9 +110,9 @@ static int open_library(struct ours *ours, const struct bench_seat *seat, struct
     return 0;
 }
 
-int bench_gpu_ranks_serve(const struct bench_seat *seat)
+static int serve(const struct bench_seat *seat, const struct bench_gpu_library *library, bool symmetric)
 {
-    struct ours ours = {0};
+    struct ours ours = {.symmetric = symmetric};
     struct bench_hello hello = {.magic = BENCH_MAGIC, .rank = seat->rank, .ranks = seat->ranks};
     int failed = open_library(&ours, seat, &hello);
     if (failed != 0) {
@@ -104,8 +120,23 @@ int bench_gpu_ranks_serve(const struct bench_seat *seat)
         (void)snprintf(hello.text, sizeof(hello.text), "%s", ours.text);
         (void)bench_wire_send(seat->fd, &hello, sizeof(hello));
     } else {
-        failed = bench_gpu_measure_serve(seat->fd, &hello, &ours_library, &ours);
+        failed = bench_gpu_measure_serve(seat->fd, &hello, library, &ours);
     }
     tutti_comm_destroy(ours.comm);
     return failed;
+}
+
+int bench_gpu_ranks_serve(const struct bench_seat *seat)
+{
+    return serve(seat, &committing_library, false);
+}
+
+int bench_gpu_staged_serve(const struct bench_seat *seat)
+{
+    return serve(seat, &plain_library, false);
+}
+
+int bench_gpu_symmetric_serve(const struct bench_seat *seat)
+{
+    return serve(seat, &plain_library, true);
 }

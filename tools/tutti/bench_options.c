@@ -11,7 +11,8 @@
 static const char *const op_names[TUTTI_COLLECTIVE_COUNT] = {"all_reduce", "reduce_scatter", "all_gather",
                                                              "broadcast",  "all_to_all",     "barrier"};
 static const char *const dtype_names[BENCH_DTYPES] = {"f32", "f16", "bf16"};
-static const char *const peer_names[BENCH_PEERS] = {"openmpi", "mpich", "nccl", "nccl-symmetric"};
+static const char *const peer_names[BENCH_PEERS] = {"openmpi",        "mpich",        "nccl",
+                                                    "nccl-symmetric", "tutti-staged", "tutti-symmetric"};
 
 const char *bench_op_name(tutti_collective op)
 {
@@ -41,7 +42,9 @@ static const char help_text[] =
     "  --threads          our ranks are threads of one process instead of processes\n"
     "  --peers LIST       openmpi, mpich; with --backend cuda nccl, nccl-symmetric (found at run time, see the "
     "setting\n"
-    "                     TUTTI_NCCL_LIBRARY): their own processes, alternating with ours in this run\n"
+    "                     TUTTI_NCCL_LIBRARY): their own processes, alternating with ours in this run. On GPUs also\n"
+    "                     ourselves: tutti-staged, whose graphs no tutti_commit makes direct, and tutti-symmetric, in\n"
+    "                     memory of tutti_alloc\n"
     "  --seconds S        time for each size and competitor (0.6)\n"
     "  --iterations N     instead: at least N timed calls in each round\n"
     "  --calls N          on GPUs: calls of one run or graph (200, fewer of large messages, at least 10)\n"
@@ -133,7 +136,9 @@ static int parse_peers(struct bench_options *options, const char *list)
     int picked[BENCH_PEERS];
     char unknown[64];
     if (parse_names(list, peer_names, BENCH_PEERS, picked, &options->peer_count, unknown) != 0) {
-        return refuse("--peers: unknown peer '%s'; choose from openmpi, mpich, nccl, nccl-symmetric", unknown);
+        return refuse("--peers: unknown peer '%s'; choose from openmpi, mpich, nccl, nccl-symmetric, "
+                      "tutti-staged, tutti-symmetric",
+                      unknown);
     }
     for (size_t i = 0; i < options->peer_count; i++) {
         options->peers[i] = (enum bench_peer)picked[i];
@@ -184,12 +189,16 @@ bool bench_on_gpu(const struct bench_options *options)
 static int check_peers(const struct bench_options *options)
 {
     for (size_t i = 0; i < options->peer_count; i++) {
+        bool ours = options->peers[i] == BENCH_PEER_STAGED || options->peers[i] == BENCH_PEER_SYMMETRIC;
         bool nccl = options->peers[i] == BENCH_PEER_NCCL || options->peers[i] == BENCH_PEER_NCCL_SYMMETRIC;
         const char *name = peer_names[options->peers[i]];
         if (nccl && strcmp(options->backend, "cuda") != 0) {
             return refuse("--peers: %s runs on NVIDIA GPUs: it needs --backend cuda, not %s", name, options->backend);
         }
-        if (!nccl && bench_on_gpu(options)) {
+        if (ours && !bench_on_gpu(options)) {
+            return refuse("--peers: %s is about GPUs: it needs --backend cuda or hip, not %s", name, options->backend);
+        }
+        if (!nccl && !ours && bench_on_gpu(options)) {
             return refuse("--peers: %s is measured in the host's memory: it needs --backend host, not %s", name,
                           options->backend);
         }

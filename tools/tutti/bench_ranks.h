@@ -16,6 +16,8 @@ typedef int bench_serve(const struct bench_seat *seat);
 
 bench_serve bench_ranks_serve;          /* ours on the host: bench_measure.h */
 bench_serve bench_gpu_ranks_serve;      /* ours on a GPU: bench_gpu_measure.h */
+bench_serve bench_gpu_staged_serve;     /* the same, with graphs that are not committed */
+bench_serve bench_gpu_symmetric_serve;  /* the same, in memory of tutti_alloc */
 bench_serve bench_nccl_serve;           /* NCCL on a GPU */
 bench_serve bench_nccl_symmetric_serve; /* the same, with buffers that it has registered as symmetric windows */
 
