@@ -353,11 +353,13 @@ typedef struct tutti_plan_t {
     size_t struct_bytes;
     char protocol[24]; /* "one-shot", "two-shot", "exchange", "direct", "local"; "nccl", "rccl" */
     uint64_t chunks;   /* how many rounds of the staging one call takes */
-    char reason[200];  /* why, as one sentence */
+    char reason[400];  /* why, as one sentence */
 } tutti_plan_t;
 
 /* Which protocol a call would take, and why. `count`: elements for reductions (per rank for
- * reduce_scatter), bytes for copies (per rank where the call says so). Pure: enqueues nothing. */
+ * reduce_scatter), bytes for copies (per rank where the call says so). Enqueues nothing, and is local. Where buffers decide
+ * ("direct" on GPUs), the reason says which ones go directly and what became of the calls captured so far: how many the last
+ * commit left staged, on whose account and why; how many wait for tutti_commit or tutti_resume. */
 TUTTI_API tutti_status tutti_plan(const tutti_comm *comm, tutti_collective kind, size_t count, tutti_dtype dtype,
                                   tutti_plan_t *plan);
 

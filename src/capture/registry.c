@@ -311,3 +311,26 @@ void registry_stats(const struct registry *registry, tutti_stats *stats)
     stats->mappings = atomic_load(&counts->mappings);
     stats->commits = atomic_load(&counts->commits);
 }
+
+void registry_explain(const struct registry *registry, char *text, size_t text_bytes)
+{
+    const struct registry_counts *counts = &registry->counts;
+    unsigned long long pending = atomic_load(&counts->pending);
+    unsigned long long suspended = atomic_load(&counts->suspended);
+    char waiting[80] = "";
+    char resting[80] = "";
+    char staged[280] = "";
+    if (pending > 0) {
+        (void)snprintf(waiting, sizeof(waiting), "; %llu captured %s for tutti_commit", pending,
+                       pending == 1 ? "call waits" : "calls wait");
+    }
+    if (suspended > 0) {
+        (void)snprintf(resting, sizeof(resting), "; %llu %s suspended until tutti_resume", suspended,
+                       suspended == 1 ? "call is" : "calls are");
+    }
+    if (registry->staged_last > 0) {
+        (void)snprintf(staged, sizeof(staged), "; the last commit left %u %s staged: %s", registry->staged_last,
+                       registry->staged_last == 1 ? "call" : "calls", registry->staged_why);
+    }
+    (void)snprintf(text, text_bytes, "%s%s%s", staged, waiting, resting);
+}

@@ -84,7 +84,8 @@ struct registry {
     struct registry_counts counts;
     struct share *shares;         /* share.h */
     struct direct_entry *entries; /* [slot_count]: what the device's table holds, or will with the next write */
-    char staged_why[160];         /* of the last ticket that a commit left staged; "" */
+    uint32_t staged_last;         /* calls that could have gone directly and that the last commit left staged; */
+    char staged_why[160];         /* why the last of them was; "" */
 };
 
 /* `slots`: how many entries the backend's table has; 0: it has none. NULL without memory. */
@@ -130,6 +131,9 @@ void registry_sweep(struct registry *registry);
 
 /* Moves a ticket between states, with the counters. */
 void registry_move(struct registry *registry, struct ticket *ticket, enum ticket_state state);
+
+/* What became of the calls captured so far, as the end of a sentence that is there already: "; 3 calls wait .."; or "". */
+void registry_explain(const struct registry *registry, char *text, size_t text_bytes);
 
 /* Fills the fields of its own. [any thread] */
 void registry_stats(const struct registry *registry, tutti_stats *stats);

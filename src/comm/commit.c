@@ -74,6 +74,7 @@ static void calls_settle(struct commit *commit)
         registry->session = 0; /* a commit ends the session that is open */
     }
     (void)atomic_fetch_add(&registry->counts.commits, 1);
+    registry->staged_last = commit->verdict.staged_count;
     (void)snprintf(registry->staged_why, sizeof(registry->staged_why), "%.159s", commit->verdict.staged_why);
     registry_sweep(registry);
 }

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "capture/registry.h"
 #include "collective/signature.h"
 #include "device/gpu/context.h"
 #include "device/gpu/memory_class.h"
@@ -466,7 +467,11 @@ void gpu_group_plan(const struct group *group, const struct operation *operation
     gpu_choice_make(&choice, operation, &group->terms);
     plan->chunks = choice.launches * choice.rounds;
     (void)snprintf(plan->protocol, sizeof(plan->protocol), "%s", gpu_choice_protocol_name(choice.protocol));
-    (void)snprintf(plan->reason, sizeof(plan->reason), "%s", choice.reason);
+    char more[200] = "";
+    if (strcmp(plan->protocol, "direct") == 0) {
+        registry_explain(group->options.registry, more, sizeof(more));
+    }
+    (void)snprintf(plan->reason, sizeof(plan->reason), "%s%s", choice.reason, more);
 }
 
 void gpu_group_memory(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes)
