@@ -396,7 +396,9 @@ TUTTI_API tutti_status tutti_commit(tutti_comm *comm);
 TUTTI_API tutti_status tutti_suspend(tutti_comm *comm, const void *pointer, size_t bytes);
 
 /* [collective] Commits again what is suspended on any rank, with the memory that is there now; no graph is captured again. Calls whose
- * memory can no longer be shared stay staged for good. Errors: as tutti_commit. */
+ * memory can no longer be shared stay staged for good. Where calls that a peer has suspended are still direct, it waits as
+ * tutti_suspend does: launches that wait for a peer's, which that peer makes only behind its tutti_resume, must not be under way.
+ * Errors: as tutti_commit. */
 TUTTI_API tutti_status tutti_resume(tutti_comm *comm);
 
 /* The same for communicators of one tutti_comm_create_all, in rank order. */
@@ -411,7 +413,8 @@ typedef struct tutti_capture tutti_capture;
  * order. One at a time for each communicator. May be called while the stream captures. ARGUMENT, CAPTURE, SYSTEM. */
 TUTTI_API tutti_status tutti_capture_begin(tutti_comm *comm, tutti_stream stream, tutti_capture **capture);
 
-/* [collective, with tutti_capture_abort] Closes the session with a tutti_commit. On an error it stays open. */
+/* [collective, with tutti_capture_abort] Closes the session with a tutti_commit. On an error it stays open, unless a peer has aborted
+ * it (CAPTURE): then it is closed, and tutti_capture_release frees it. */
 TUTTI_API tutti_status tutti_capture_commit(tutti_capture *capture);
 
 /* [collective, with tutti_capture_commit] Closes the session and gives up what it captured, on all ranks: those that commit meanwhile

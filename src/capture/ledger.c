@@ -146,7 +146,7 @@ static const char *verb_name(uint32_t verb)
     return verb == LEDGER_COMMIT ? "tutti_commit" : verb == LEDGER_RESUME ? "tutti_resume" : "something else";
 }
 
-static tutti_status judge_heads(const struct ledger_view *views, int world)
+static tutti_status judge_verbs(const struct ledger_view *views, int world)
 {
     for (int rank = 1; rank < world; rank++) {
         if (views[rank].head.verb != views[0].head.verb) {
@@ -154,6 +154,11 @@ static tutti_status judge_heads(const struct ledger_view *views, int world)
                              rank, verb_name(views[rank].head.verb));
         }
     }
+    return TUTTI_OK;
+}
+
+static tutti_status judge_heads(const struct ledger_view *views, int world)
+{
     for (int rank = 0; rank < world; rank++) {
         const struct ledger_head *head = &views[rank].head;
         if (head->status != TUTTI_OK) {
@@ -336,19 +341,16 @@ static void judge_calls(const struct ledger_view *views, int world, struct verdi
 }
 
 /* Sessions are numbered alike on all ranks. */
-static tutti_status drop_session(const struct ledger_view *views, int world, int own, struct verdict *verdict)
+static tutti_status judge_sessions(const struct ledger_view *views, int world)
 {
     for (int rank = 0; rank < world; rank++) {
-        uint64_t session = views[rank].head.abandoned;
-        if (session == 0) {
-            continue;
+        if (views[rank].head.abandoned != 0) {
+            return error_set(
+                TUTTI_ERR_CAPTURE,
+                "rank %d has given up its capture session; all ranks have dropped what they captured in it, and "
+                "the session is closed",
+                rank);
         }
-        for (uint32_t graph = 0; graph < views[own].head.graphs; graph++) {
-            verdict->dropped[graph] = views[own].graphs[graph].session == session;
-        }
-        return error_set(TUTTI_ERR_CAPTURE,
-                         "rank %d has given up its capture session; all ranks have dropped what they captured in it",
-                         rank);
     }
     return TUTTI_OK;
 }
@@ -361,15 +363,17 @@ tutti_status ledger_judge(const struct ledger_view *views, int world, int own, s
     if (verdict->dropped == NULL || verdict->direct == NULL) {
         return error_set(TUTTI_ERR_SYSTEM, "out of memory for a verdict on %u calls", views[0].head.calls);
     }
-    tutti_status status = judge_heads(views, world);
+    tutti_status status = judge_verbs(views, world);
+    if (status == TUTTI_OK) {
+        status = judge_sessions(views, world);
+    }
+    if (status == TUTTI_OK) {
+        status = judge_heads(views, world);
+    }
     if (status != TUTTI_OK) {
         return status;
     }
     if (views[0].head.verb == LEDGER_COMMIT) {
-        status = drop_session(views, world, own, verdict);
-        if (status != TUTTI_OK) {
-            return status;
-        }
         status = compare_graphs(views, world);
         verdict->mismatch = status != TUTTI_OK;
         if (status == TUTTI_OK) {

@@ -85,7 +85,7 @@ struct registry {
     struct share *shares;         /* share.h */
     struct direct_entry *entries; /* [slot_count]: what the device's table holds, or will with the next write */
     uint32_t staged_last;         /* calls that could have gone directly and that the last commit left staged; */
-    char staged_why[160];         /* why the last of them was; "" */
+    char staged_why[200];         /* why the last of them was; "" */
 };
 
 /* `slots`: how many entries the backend's table has; 0: it has none. NULL without memory. */

@@ -15,7 +15,7 @@ struct share {
     struct mapping *mapping;   /* a peer's: likewise */
     struct memory_facts facts; /* own: as it was when it was committed */
     uint32_t uses;
-    bool looked;        /* own: whether it still is that has been asked */
+    bool looked;        /* own: whether it still is that has been asked, in this walk */
     struct share *next; /* of the registry */
 };
 

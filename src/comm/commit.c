@@ -53,6 +53,12 @@ static void table_undo(struct commit *commit)
     const uint64_t number = commit_number(commit);
     bool resumes = commit->ledger.head.verb == LEDGER_RESUME;
     (void)commit_withdraw(commit->comm, is_of_commit, &number, resumes ? TICKET_SUSPENDED : TICKET_PENDING);
+    for (uint32_t call = 0; call < commit->ledger.head.calls; call++) {
+        struct ticket *ticket = commit->tickets[call];
+        if (ticket != NULL && ticket->state != TICKET_DIRECT) {
+            ticket->agreed = commit->ledger.calls[call].agreed; /* which all ranks still know it by */
+        }
+    }
 }
 
 /* What the verdict left staged stays so; its slot goes to others. */
@@ -75,26 +81,29 @@ static void calls_settle(struct commit *commit)
     }
     (void)atomic_fetch_add(&registry->counts.commits, 1);
     registry->staged_last = commit->verdict.staged_count;
-    (void)snprintf(registry->staged_why, sizeof(registry->staged_why), "%.159s", commit->verdict.staged_why);
+    (void)snprintf(registry->staged_why, sizeof(registry->staged_why), "%.199s", commit->verdict.staged_why);
     registry_sweep(registry);
 }
 
-/* Nothing of these graphs will ever be direct. */
+/* Nothing of it will ever be direct. */
+static void graph_settle(struct registry *registry, struct recorded *recorded)
+{
+    for (struct ticket *ticket = recorded->first; ticket != NULL; ticket = ticket->next) {
+        registry_slot_return(registry, ticket);
+        registry_move(registry, ticket, TICKET_STAGED);
+    }
+    recorded->pending = false;
+}
+
+/* which: NULL means all of them. */
 static void graphs_settle(struct commit *commit, const bool *which)
 {
-    struct registry *registry = commit->comm->registry;
     for (uint32_t graph = 0; graph < commit->ledger.head.graphs; graph++) {
-        struct recorded *recorded = commit->graphs[graph];
-        if (which != NULL && !which[graph]) {
-            continue;
+        if (which == NULL || which[graph]) {
+            graph_settle(commit->comm->registry, commit->graphs[graph]);
         }
-        for (struct ticket *ticket = recorded->first; ticket != NULL; ticket = ticket->next) {
-            registry_slot_return(registry, ticket);
-            registry_move(registry, ticket, TICKET_STAGED);
-        }
-        recorded->pending = false;
     }
-    registry_sweep(registry);
+    registry_sweep(commit->comm->registry);
 }
 
 static void commit_end(struct commit *commit)
@@ -183,13 +192,30 @@ static tutti_status words_exchange(struct commit **commits, int count, bool *fai
     return TUTTI_OK;
 }
 
+/* A session that some rank has given up is over on all of them, and so is what was captured in it: nobody who commits it again would
+ * find a partner. */
+static void sessions_drop(struct commit *commit)
+{
+    struct registry *registry = commit->comm->registry;
+    registry->abandoned_session = 0; /* all ranks know */
+    for (int rank = 0; rank < commit->comm->world; rank++) {
+        uint64_t dropped = commit->views[rank].head.abandoned;
+        for (struct recorded *each = registry->recorded; each != NULL && dropped != 0; each = each->next) {
+            if (each->pending && each->session == dropped) {
+                graph_settle(registry, each);
+            }
+        }
+        registry->session = dropped != 0 && dropped == registry->session ? 0 : registry->session;
+    }
+}
+
 static tutti_status commits_judge(struct commit **commits, int count)
 {
     tutti_status status = TUTTI_OK;
     for (int each = 0; each < count; each++) {
         struct commit *commit = commits[each];
         status = ledger_judge(commit->views, commit->comm->world, commit->comm->rank, &commit->verdict);
-        commit->comm->registry->abandoned_session = 0; /* all ranks know */
+        sessions_drop(commit);
         if (commit->verdict.mismatch) {
             graphs_settle(commit, NULL);
         } else if (status != TUTTI_OK && commit->verdict.dropped != NULL) {
@@ -433,7 +459,14 @@ static void entry_reopen(tutti_comm *comm, struct ticket *ticket, void *visitor)
     comm->registry->entries[ticket->slot].commit = ticket->agreed;
 }
 
-/* Whether the memory that the ticket's calls use here is the one that was committed. */
+static void looks_forget(tutti_comm *comm)
+{
+    for (struct share *share = comm->registry->shares; share != NULL; share = share->next) {
+        share->looked = false;
+    }
+}
+
+/* Whether the memory that the ticket's calls use here is the one that was committed. Asks once for each allocation. */
 static void memory_look(tutti_comm *comm, struct ticket *ticket, void *visitor)
 {
     const struct ticket **changed = visitor;
@@ -479,6 +512,7 @@ tutti_status commit_withdraw(tutti_comm *comm, ticket_chooser chosen, const void
         (void)comm->ops->group_entries_write(comm->group, entries, range.first, range.end - range.first);
         return status;
     }
+    looks_forget(comm);
     (void)each_direct(comm, chosen, user, memory_look, &changed);
     char what[SIGNATURE_TEXT_BYTES] = "";
     if (changed != NULL) {

@@ -262,12 +262,21 @@ tutti_status commit_write_table(struct commit *commit)
     uint32_t first = UINT32_MAX;
     uint32_t end = 0;
     tutti_status status = former_withdraw(commit, calls);
-    for (uint32_t call = 0; call < calls && status == TUTTI_OK; call++) {
-        struct ticket *ticket = commit->tickets[call];
+    for (uint32_t call = 0; call < calls; call++) {
+        const struct ticket *ticket = commit->tickets[call];
         if (commit->verdict.direct[call]) {
-            status = entry_fill(commit, ticket, call);
             first = ticket->slot < first ? ticket->slot : first;
             end = ticket->slot + 1 > end ? ticket->slot + 1 : end;
+        }
+    }
+    /* A slot may come from a graph that went while it was committed: the device still has that mark, and must not see it beside the
+     * new ticket and half of the new addresses. */
+    if (status == TUTTI_OK) {
+        status = entries_write(comm, first, end);
+    }
+    for (uint32_t call = 0; call < calls && status == TUTTI_OK; call++) {
+        if (commit->verdict.direct[call]) {
+            status = entry_fill(commit, commit->tickets[call], call);
         }
     }
     if (status == TUTTI_OK) {

@@ -75,8 +75,10 @@ tutti_status session_begin(tutti_comm *comm, tutti_stream stream, tutti_capture 
 
 static tutti_status refuse_closed(const tutti_capture *capture, const char *call)
 {
-    return is_open(capture) ? TUTTI_OK
-                            : error_set(TUTTI_ERR_ARGUMENT, "%s: the session is not open: it has been committed", call);
+    return is_open(capture)
+               ? TUTTI_OK
+               : error_set(TUTTI_ERR_ARGUMENT,
+                           "%s: the session is not open: it has been committed, or a peer has aborted it", call);
 }
 
 tutti_status session_commit(tutti_capture *capture)

@@ -75,8 +75,8 @@ tutti_status exports_acquire(const struct device_ops *ops, struct device *device
                              struct exported **exported)
 {
     struct memory_block held;
-    if (facts->class != MEMORY_FD && facts->class != MEMORY_IPC) {
-        return error_set(TUTTI_ERR_ARGUMENT, "memory of this class has nothing by which another process could map it");
+    if (facts->class != MEMORY_FD && facts->class != MEMORY_IPC && facts->class != MEMORY_VMM) {
+        return error_set(TUTTI_ERR_ARGUMENT, "memory of this class has nothing by which a peer could map it");
     }
     tutti_status status = ops->memory_hold(device, facts, &held);
     if (status != TUTTI_OK) {

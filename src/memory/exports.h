@@ -32,8 +32,8 @@ struct exported {
     struct exported *next;
 };
 
-/* Exports the allocation of class FD or IPC that the facts are about. ARGUMENT for other classes, DRIVER, SYSTEM. Any
- * thread. */
+/* Exports the allocation of class FD, IPC or VMM that the facts are about; the last for ranks of this process alone. ARGUMENT for
+ * other classes, DRIVER, SYSTEM. Any thread. */
 tutti_status exports_acquire(const struct device_ops *ops, struct device *device, const struct memory_facts *facts,
                              struct exported **exported);
 

@@ -114,7 +114,7 @@ static tutti_status vmm_import(const struct device *device, const struct arena_t
 
 static void vmm_release(const struct device *device, const struct arena *arena)
 {
-    if (arena->origin == ARENA_HELD) {
+    if (arena->origin == ARENA_HELD || arena->origin == ARENA_HELD_HERE) {
         (void)device->driver->memory_release(arena->memory);
         return;
     }
@@ -192,8 +192,8 @@ tutti_status arena_create(const struct device *device, size_t bytes, enum arena_
     return status;
 }
 
-tutti_status arena_hold(const struct device *device, enum arena_kind kind, driver_address address, size_t bytes,
-                        struct arena *arena)
+tutti_status arena_hold(const struct device *device, enum arena_kind kind, bool leaves, driver_address address,
+                        size_t bytes, struct arena *arena)
 {
     driver_memory memory = 0;
     if (kind == ARENA_VMM) {
@@ -202,7 +202,7 @@ tutti_status arena_hold(const struct device *device, enum arena_kind kind, drive
             return status;
         }
     }
-    *arena = (struct arena){kind, address, bytes, ARENA_HELD, memory};
+    *arena = (struct arena){kind, address, bytes, leaves ? ARENA_HELD : ARENA_HELD_HERE, memory};
     return TUTTI_OK;
 }
 
@@ -233,6 +233,11 @@ tutti_status arena_export(const struct device *device, const struct arena *arena
     made.address = arena->address;
     made.bytes = arena->bytes;
     tutti_status status = process_cookie(made.process);
+    if (status == TUTTI_OK && arena->origin == ARENA_HELD_HERE) {
+        *ticket = made; /* enough for threads of this process */
+        *fd = -1;
+        return TUTTI_OK;
+    }
     if (status == TUTTI_OK && arena->kind == ARENA_VMM) {
         status = vmm_export(device, arena, &made_fd);
     } else if (status == TUTTI_OK) {

@@ -28,6 +28,7 @@ enum arena_origin {
     ARENA_IMPORTED,
     ARENA_BORROWED, /* another rank's address within the process */
     ARENA_HELD,     /* somebody's allocation of this process, kept from being another one (arena_hold) */
+    ARENA_HELD_HERE /* likewise, and made without a type of handle: no other process can map it */
 };
 
 /* One rank's arena, as this rank sees it. */
@@ -55,9 +56,9 @@ struct arena_ticket {
 tutti_status arena_create(const struct device *device, size_t bytes, enum arena_use use, struct arena *arena);
 
 /* Takes hold of an allocation that exists. While it is held, no VMM memory that is mapped at its address later can be taken
- * for it. DRIVER. */
-tutti_status arena_hold(const struct device *device, enum arena_kind kind, driver_address address, size_t bytes,
-                        struct arena *arena);
+ * for it. leaves: other processes can map it. DRIVER. */
+tutti_status arena_hold(const struct device *device, enum arena_kind kind, bool leaves, driver_address address,
+                        size_t bytes, struct arena *arena);
 
 /* Fills `bytes` from `offset` (multiples of 4) with a word, and waits for it. */
 tutti_status arena_fill(const struct device *device, const struct arena *arena, size_t offset, size_t bytes,

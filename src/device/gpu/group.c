@@ -467,7 +467,7 @@ void gpu_group_plan(const struct group *group, const struct operation *operation
     gpu_choice_make(&choice, operation, &group->terms);
     plan->chunks = choice.launches * choice.rounds;
     (void)snprintf(plan->protocol, sizeof(plan->protocol), "%s", gpu_choice_protocol_name(choice.protocol));
-    char more[200] = "";
+    char more[320] = "";
     if (strcmp(plan->protocol, "direct") == 0) {
         registry_explain(group->options.registry, more, sizeof(more));
     }

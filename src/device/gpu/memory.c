@@ -68,8 +68,8 @@ tutti_status gpu_memory_hold(struct device *device, const struct memory_facts *f
     if (status != TUTTI_OK) {
         return status;
     }
-    status = arena_hold(device, facts->class == MEMORY_FD ? ARENA_VMM : ARENA_PLAIN, facts->start, (size_t)facts->bytes,
-                        &arena);
+    status = arena_hold(device, facts->class == MEMORY_IPC ? ARENA_PLAIN : ARENA_VMM, facts->class != MEMORY_VMM,
+                        facts->start, (size_t)facts->bytes, &arena);
     context_leave(&scope);
     if (status == TUTTI_OK) {
         *block = block_of(&arena);
