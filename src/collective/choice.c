@@ -94,8 +94,12 @@ static void choose_all_reduce(struct choice *choice, const struct operation *ope
         choice->round_units = operation->count;
         choice->rounds = 1;
     } else {
-        choice->protocol = PROTOCOL_TWO_SHOT;
-        choice->reason = "large: each element is reduced by one rank and copied by the others";
+        bool votes = operation->count * unit_bytes >= CHOICE_VOTE_BYTES_MIN;
+        choice->protocol = votes ? PROTOCOL_DIRECT : PROTOCOL_TWO_SHOT;
+        choice->reason =
+            votes ? "larger: directly where all ranks' buffers are tutti_alloc's, at one place on all ranks; else each "
+                    "element is reduced by one rank and copied by the others"
+                  : "large: each element is reduced by one rank and copied by the others";
         /* A half holds the world's input shards and the one result shard. */
         size_t shard_bytes = round_down(terms->half_bytes / (world + 1), CHOICE_ALIGN_BYTES);
         cut_rounds(choice, operation->count, shard_bytes * world, unit_bytes);

@@ -16,7 +16,7 @@ enum protocol {
     PROTOCOL_ONE_SHOT, /* everybody stages all, everybody reduces all */
     PROTOCOL_TWO_SHOT, /* everybody stages all but its shard, reduces its shard, stages the result */
     PROTOCOL_EXCHANGE, /* copies and reduce_scatter: stage, then take what is mine */
-    PROTOCOL_DIRECT,   /* ranks of one process: read the peers' inputs, write the peers' outputs */
+    PROTOCOL_DIRECT,   /* read the peers' inputs, write the peers' outputs, where all ranks reach them; else two-shot */
     PROTOCOL_COUNT
 };
 
@@ -30,6 +30,10 @@ struct choice_terms {
 
 /* Shards and blocks in the staging start on cache lines. */
 #define CHOICE_ALIGN_BYTES 64
+
+/* An all_reduce between processes of so many bytes may be direct: one more meeting, to find out what buffers the others have, is then
+ * little beside two copies of the message. */
+#define CHOICE_VOTE_BYTES_MIN ((size_t)128 * 1024)
 
 struct choice {
     enum protocol protocol;

@@ -31,9 +31,10 @@ struct held_call {
     struct group *group;
     uint32_t lane;
     bool captured;
-    uint64_t capture;          /* that the stream is in; 0: none */
-    const void *stream;        /* likewise */
-    struct recorded *recorded; /* the graph that holds it */
+    uint64_t capture;               /* that the stream is in; 0: none */
+    const void *stream;             /* likewise */
+    struct recorded *recorded;      /* the graph that holds it */
+    struct symmetric_place *places; /* [2], or NULL; owned */
     struct operation operation;
 };
 
@@ -180,7 +181,8 @@ static void count_call(struct host_lane *lane, const struct operation *operation
     count_up(&lane->counts.bytes, operation->count * choice_unit_bytes(operation));
 }
 
-static bool run_protocol(struct group *group, struct host_lane *lane, const struct operation *operation)
+static bool run_protocol(struct group *group, struct host_lane *lane, const struct operation *operation,
+                         const struct symmetric_place *places)
 {
     struct choice choice;
     choice_make(&choice, operation, &group->terms);
@@ -203,7 +205,7 @@ static bool run_protocol(struct group *group, struct host_lane *lane, const stru
         done = protocol_exchange(group, lane, operation, &choice);
         break;
     case PROTOCOL_DIRECT:
-        done = protocol_direct(group, lane, operation);
+        done = protocol_direct(group, lane, operation, &choice, places);
         break;
     case PROTOCOL_COUNT:
         break;
@@ -227,26 +229,28 @@ static void report_busy(const struct group *group, uint32_t lane, const struct o
 }
 
 /* What the holder of a lane does with it. */
-static tutti_status run_held(struct group *group, struct host_lane *lane, const struct operation *operation)
+static tutti_status run_held(struct group *group, struct host_lane *lane, const struct operation *operation,
+                             const struct symmetric_place *places)
 {
     if (atomic_load_explicit(&group->closed, memory_order_relaxed) != 0) {
         return error_set(TUTTI_ERR_ARGUMENT, "a graph replayed %s of a communicator that has been destroyed",
                          kind_names[operation->kind]);
     }
     if (atomic_load_explicit(group->options.failed, memory_order_acquire) == 0 &&
-        run_protocol(group, lane, operation)) {
+        run_protocol(group, lane, operation, places)) {
         return TUTTI_OK;
     }
     return group->options.status(group->options.user);
 }
 
-tutti_status group_run(struct group *group, uint32_t index, const struct operation *operation)
+tutti_status group_run(struct group *group, uint32_t index, const struct operation *operation,
+                       const struct symmetric_place *places)
 {
     struct host_lane *lane = &group->lanes[index];
     tutti_status status;
     /* Sequentially consistent: either destruction sees the lane taken, or this sees the group closed. */
     if (atomic_exchange(&lane->busy, 1) == 0) {
-        status = run_held(group, lane, operation);
+        status = run_held(group, lane, operation, places);
         atomic_store_explicit(&lane->busy, 0, memory_order_release);
     } else {
         report_busy(group, index, operation);
@@ -263,7 +267,7 @@ tutti_status group_run(struct group *group, uint32_t index, const struct operati
 static tutti_status held_run(void *payload)
 {
     const struct held_call *held = payload;
-    return group_run(held->group, held->lane, &held->operation);
+    return group_run(held->group, held->lane, &held->operation, held->places);
 }
 
 static void held_drop(void *payload)
@@ -276,6 +280,7 @@ static void held_drop(void *payload)
         recorded_let_go(held->recorded);
     }
     group_release(held->group);
+    free(held->places);
     free(held);
 }
 
@@ -312,6 +317,16 @@ tutti_status group_stream(struct group *group, const void *stream, struct device
     return TUTTI_OK;
 }
 
+/* Where the buffers lie in tutti_alloc's memory. Now, by the thread that uses the communicator: others must not look. */
+static bool places_find(const struct group *group, const struct operation *operation, struct symmetric_place places[2])
+{
+    const struct group_options *options = &group->options;
+    size_t bytes = operation->count * choice_unit_bytes(operation);
+    return operation->kind == TUTTI_ALL_REDUCE && bytes >= CHOICE_VOTE_BYTES_MIN && options->processes > 1 &&
+           options->symmetric(options->user, operation->src, bytes, &places[0]) &&
+           options->symmetric(options->user, operation->dst, bytes, &places[1]);
+}
+
 static tutti_status enqueue(struct group *group, const struct operation *operation, const tutti_call *call)
 {
     struct held_call *held = malloc(sizeof(*held));
@@ -320,7 +335,14 @@ static tutti_status enqueue(struct group *group, const struct operation *operati
     }
     struct device_stream stream;
     (void)group_stream(group, call->stream, &stream);
-    *held = (struct held_call){group, call->lane, false, stream.capture, call->stream, NULL, *operation};
+    *held = (struct held_call){group, call->lane, false, stream.capture, call->stream, NULL, NULL, *operation};
+    struct symmetric_place places[2];
+    if (places_find(group, operation, places)) {
+        held->places = malloc(sizeof(places)); /* without it the call is staged */
+        if (held->places != NULL) {
+            memcpy(held->places, places, sizeof(places));
+        }
+    }
     struct work work = {
         .run = held_run,
         .drop = held_drop,
@@ -355,7 +377,8 @@ tutti_status group_call(struct group *group, const struct operation *operation, 
             "was made by tutti_comm_create_all, so pass a stream of its own for each rank",
             kind_names[operation->kind]);
     }
-    return group_run(group, call->lane, operation);
+    struct symmetric_place places[2];
+    return group_run(group, call->lane, operation, places_find(group, operation, places) ? places : NULL);
 }
 
 /* -- asking ----------------------------------------------------------------------------------- */
@@ -372,6 +395,10 @@ void group_stats(struct group *group, tutti_stats *stats)
             protocols[protocol] += atomic_load_explicit(&counts->protocols[protocol], memory_order_relaxed);
         }
         stats->bytes += atomic_load_explicit(&counts->bytes, memory_order_relaxed);
+        stats->direct_calls += atomic_load_explicit(&counts->direct_calls, memory_order_relaxed);
+        stats->direct_bytes += atomic_load_explicit(&counts->direct_bytes, memory_order_relaxed);
+        stats->staged_calls += atomic_load_explicit(&counts->staged_calls, memory_order_relaxed);
+        stats->staged_bytes += atomic_load_explicit(&counts->staged_bytes, memory_order_relaxed);
         stats->waits_slept += atomic_load_explicit(&counts->slept, memory_order_relaxed);
     }
     stats->captured = atomic_load_explicit(&group->captured, memory_order_relaxed);

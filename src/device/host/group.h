@@ -39,7 +39,8 @@ void group_stats(struct group *group, tutti_stats *stats);
 void group_plan(const struct group *group, const struct operation *operation, tutti_plan_t *plan);
 size_t group_shared_bytes(int world, int lanes, size_t message_bytes_max);
 
-/* Runs one operation on the calling thread, from taking the lane to giving it back. */
-tutti_status group_run(struct group *group, uint32_t lane, const struct operation *operation);
+/* Runs one operation on the calling thread, from taking the lane to giving it back. places: as in protocol_direct. */
+tutti_status group_run(struct group *group, uint32_t lane, const struct operation *operation,
+                       const struct symmetric_place *places);
 
 #endif

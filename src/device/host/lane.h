@@ -4,7 +4,7 @@
  *
  * A lane's part of a segment, written by its owner and read by all:
  *
- *     line 0    step | call | signature[2] | src | dst          one cache line: a waiting peer that sees the
+ *     line 0    step | call | signature[2] | src | dst | ballot[2]     one cache line: a waiting peer that sees the
  *     line 1    sleepers                                        step has the rest of it in its cache
  *     line 2..  half 0  (half_bytes)
  *               half 1  (half_bytes)
@@ -34,6 +34,7 @@ struct lane_line {
     _Atomic uint64_t call;         /* number of the call in progress, or of the last one */
     _Atomic uint64_t signature[2]; /* of call c in [c & 1]: the next call cannot overwrite what is still compared */
     _Atomic uintptr_t src, dst;    /* direct protocol: this rank's buffers, valid within the process only */
+    _Atomic uint64_t ballot[2];    /* direct.c */
     alignas(64) _Atomic uint32_t sleepers; /* peers that sleep on `step`, or are about to */
 };
 
@@ -46,6 +47,7 @@ struct host_lane {
         _Atomic uint64_t calls[TUTTI_COLLECTIVE_COUNT];
         _Atomic uint64_t protocols[5];
         _Atomic uint64_t bytes, slept;
+        _Atomic uint64_t direct_calls, direct_bytes, staged_calls, staged_bytes; /* of the direct protocol */
     } counts; /* written by whoever holds the lane, read by anyone */
 };
 

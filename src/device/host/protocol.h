@@ -42,7 +42,9 @@ bool protocol_two_shot(struct group *group, struct host_lane *lane, const struct
                        const struct choice *choice);
 bool protocol_exchange(struct group *group, struct host_lane *lane, const struct operation *operation,
                        const struct choice *choice);
-bool protocol_direct(struct group *group, struct host_lane *lane, const struct operation *operation);
+/* places: of src and dst in tutti_alloc's memory, as all ranks have mapped it; NULL if one of them is not there. */
+bool protocol_direct(struct group *group, struct host_lane *lane, const struct operation *operation,
+                     const struct choice *choice, const struct symmetric_place *places);
 
 /* What protocol_exchange takes from the peers for one round of a copying collective (copies.c). `block_bytes`: distance
  * of the peers' blocks in a half. */
