@@ -74,6 +74,32 @@ static void captures(void *memory, tutti_stream stream, gpu_event event)
     }
 }
 
+/* Other pages come behind the same address, which a graph goes on using. */
+static void pages_come_and_go(tutti_stream stream)
+{
+    for (int shareable = 0; shareable < 2; shareable++) {
+        struct gpu_pages pages = {0};
+        gpu_graph graph = NULL;
+        GOOD(gpu_pages_map(&pages, 1, WORDS * sizeof(uint32_t), shareable != 0));
+        CHECK(pages.address != NULL && pages.bytes >= WORDS * sizeof(uint32_t), "%zu bytes", pages.bytes);
+        GOOD(gpu_capture_begin(stream, GPU_CAPTURE_THREAD_LOCAL));
+        GOOD(gpu_fill(pages.address, 21, WORDS, stream));
+        GOOD(gpu_capture_end(stream, &graph));
+        GOOD(gpu_fill(pages.address, 20, WORDS, stream));
+        check_words(pages.address, 20, stream);
+        void *address = pages.address;
+        GOOD(gpu_pages_replace(&pages));
+        CHECK(pages.address == address, "now at %p", pages.address);
+        check_words(pages.address, 0, stream); /* others: simulated ones begin as zeros */
+        GOOD(gpu_graph_launch(graph, stream));
+        check_words(pages.address, 21, stream);
+        gpu_graph_destroy(graph);
+        gpu_pages_unmap(&pages);
+        CHECK(pages.address == NULL, "still there");
+        gpu_pages_unmap(&pages);
+    }
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 3, "usage: tool_door cuda|hip DRIVER");
@@ -103,6 +129,7 @@ int main(int argc, char **argv)
     check_words(memory, 9, other);
     GOOD(gpu_event_wait(event));
     captures(memory, stream, event);
+    pages_come_and_go(stream);
     gpu_event_destroy(event);
     gpu_stream_destroy(other);
     gpu_stream_destroy(stream);

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "tutti/tutti.h"
 
@@ -30,6 +31,14 @@ struct compute {
     char sentence[600];   /* why the last function failed that did */
 };
 
+/* Memory whose pages come and go under its address, as allocators with virtual memory make it, memory savers above all. */
+struct compute_pages {
+    void *address; /* NULL: none */
+    size_t bytes;
+    bool shareable;  /* peers can be given the pages; a host's never can */
+    uint64_t handle; /* the computer's */
+};
+
 struct compute_ops {
     const char *backend; /* the communicator's */
     void (*close)(struct compute *compute);
@@ -40,6 +49,11 @@ struct compute_ops {
     bool (*put)(struct compute *compute, void *memory, const void *from, size_t bytes);
     bool (*get)(struct compute *compute, void *to, const void *memory, size_t bytes);
     bool (*spoil)(struct compute *compute, void *memory, size_t bytes); /* all bits set: NaN */
+
+    bool (*pages_map)(struct compute *compute, struct compute_pages *pages, size_t bytes, bool shareable);
+    bool (*pages_replace)(struct compute *compute,
+                          struct compute_pages *pages);                        /* nobody uses them; contents are lost */
+    void (*pages_unmap)(struct compute *compute, struct compute_pages *pages); /* none: allowed */
 
     /* -- weights: the layout of matrix->data is the computer's business ------------------------------ */
     bool (*matrix_create)(struct compute *compute, struct matrix *matrix, size_t inputs, size_t outputs); /* zero */

@@ -57,6 +57,36 @@ static bool gpu_spoil(struct compute *compute, void *memory, size_t bytes)
     return noted(compute, gpu_fill(memory, ALL_ONES, bytes / sizeof(uint32_t), stream) && gpu_stream_wait(stream));
 }
 
+static struct gpu_pages pages_of(const struct compute *compute, const struct compute_pages *pages)
+{
+    return (struct gpu_pages){pages->address, pages->bytes, pages->handle, compute->device, pages->shareable};
+}
+
+static bool pages_map(struct compute *compute, struct compute_pages *pages, size_t bytes, bool shareable)
+{
+    struct gpu_pages made;
+    if (!noted(compute, gpu_pages_map(&made, compute->device, bytes, shareable))) {
+        return false;
+    }
+    *pages = (struct compute_pages){made.address, made.bytes, shareable, made.handle};
+    return true;
+}
+
+static bool pages_replace(struct compute *compute, struct compute_pages *pages)
+{
+    struct gpu_pages held = pages_of(compute, pages);
+    bool done = noted(compute, gpu_pages_replace(&held));
+    pages->handle = held.handle;
+    return done;
+}
+
+static void pages_unmap(struct compute *compute, struct compute_pages *pages)
+{
+    struct gpu_pages held = pages_of(compute, pages);
+    gpu_pages_unmap(&held);
+    pages->address = NULL;
+}
+
 static bool gpu_matrix_create(struct compute *compute, struct matrix *matrix, size_t inputs, size_t outputs)
 {
     tutti_stream stream = compute_gpu_of(compute)->stream;
@@ -174,6 +204,9 @@ static const struct compute_ops cuda_ops = {
     .put = gpu_put,
     .get = gpu_get,
     .spoil = gpu_spoil,
+    .pages_map = pages_map,
+    .pages_replace = pages_replace,
+    .pages_unmap = pages_unmap,
     .matrix_create = gpu_matrix_create,
     .matrix_destroy = gpu_matrix_destroy,
     .matrix_fill = gpu_matrix_fill,

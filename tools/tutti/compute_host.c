@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "model_forward.h"
 #include "model_weights.h"
@@ -51,6 +52,43 @@ static bool host_spoil(struct compute *compute, void *memory, size_t bytes)
     (void)compute;
     memset(memory, 0xff, bytes);
     return true;
+}
+
+static bool pages_put(struct compute *compute, void *address, size_t bytes, int flags, void **got)
+{
+    void *memory = mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    if (memory == MAP_FAILED) {
+        (void)snprintf(compute->sentence, sizeof(compute->sentence), "out of memory (%zu bytes)", bytes);
+        return false;
+    }
+    *got = memory;
+    return true;
+}
+
+static bool host_pages_map(struct compute *compute, struct compute_pages *pages, size_t bytes, bool shareable)
+{
+    void *address = NULL;
+    if (!pages_put(compute, NULL, bytes, 0, &address)) {
+        return false;
+    }
+    *pages = (struct compute_pages){address, bytes, shareable, 0};
+    return true;
+}
+
+/* One call takes the old ones away and puts the new ones there. */
+static bool host_pages_replace(struct compute *compute, struct compute_pages *pages)
+{
+    void *address = NULL;
+    return pages_put(compute, pages->address, pages->bytes, MAP_FIXED, &address);
+}
+
+static void host_pages_unmap(struct compute *compute, struct compute_pages *pages)
+{
+    (void)compute;
+    if (pages->address != NULL) {
+        (void)munmap(pages->address, pages->bytes);
+        pages->address = NULL;
+    }
 }
 
 static bool host_matrix_create(struct compute *compute, struct matrix *matrix, size_t inputs, size_t outputs)
@@ -204,6 +242,9 @@ static const struct compute_ops host_ops = {
     .put = host_put,
     .get = host_get,
     .spoil = host_spoil,
+    .pages_map = host_pages_map,
+    .pages_replace = host_pages_replace,
+    .pages_unmap = host_pages_unmap,
     .matrix_create = host_matrix_create,
     .matrix_destroy = host_matrix_destroy,
     .matrix_fill = host_matrix_fill,

@@ -14,6 +14,26 @@
 #define EVENT_DISABLE_TIMING 2u
 #define HOST_PORTABLE_MAPPED 3u /* both vendors number these flags alike */
 #define NOT_READY 600
+#define PAGES_BYTES ((size_t)2 << 20) /* what virtual memory comes in multiples of */
+
+/* Of virtual memory; both vendors lay them out alike. */
+struct location {
+    int type, id;
+};
+struct page_properties {
+    int type, handle_types;
+    struct location location;
+    void *reserved_pointer;
+    uint8_t reserved[8];
+};
+struct page_access {
+    struct location location;
+    int flags;
+};
+#define LOCATION_DEVICE 1
+#define PAGES_PINNED 1
+#define PAGES_AS_DESCRIPTOR 1
+#define PAGES_READ_WRITE 3
 
 typedef void (*host_function)(void *argument);
 
@@ -32,6 +52,14 @@ struct calls {
     int (*memory)(size_t *free_bytes, size_t *all_bytes);
     int (*alloc)(uint64_t *address, size_t bytes);
     int (*free)(uint64_t address);
+    int (*pages_reserve)(uint64_t *address, size_t bytes, size_t alignment, uint64_t hint, unsigned long long flags);
+    int (*pages_unreserve)(uint64_t address, size_t bytes);
+    int (*pages_create)(uint64_t *handle, size_t bytes, const struct page_properties *properties,
+                        unsigned long long flags);
+    int (*pages_release)(uint64_t handle);
+    int (*pages_map)(uint64_t address, size_t bytes, size_t offset, uint64_t handle, unsigned long long flags);
+    int (*pages_unmap)(uint64_t address, size_t bytes);
+    int (*pages_access)(uint64_t address, size_t bytes, const struct page_access *access, size_t count);
     int (*host_alloc)(void **memory, size_t bytes, unsigned flags);
     int (*host_free)(void *memory);
     int (*to_device)(uint64_t device, const void *host, size_t bytes, void *stream);
@@ -85,6 +113,13 @@ static const struct entry {
     ENTRY(memory, "cuMemGetInfo_v2", "hipMemGetInfo"),
     ENTRY(alloc, "cuMemAlloc_v2", "hipMalloc"),
     ENTRY(free, "cuMemFree_v2", "hipFree"),
+    ENTRY(pages_reserve, "cuMemAddressReserve", "hipMemAddressReserve"),
+    ENTRY(pages_unreserve, "cuMemAddressFree", "hipMemAddressFree"),
+    ENTRY(pages_create, "cuMemCreate", "hipMemCreate"),
+    ENTRY(pages_release, "cuMemRelease", "hipMemRelease"),
+    ENTRY(pages_map, "cuMemMap", "hipMemMap"),
+    ENTRY(pages_unmap, "cuMemUnmap", "hipMemUnmap"),
+    ENTRY(pages_access, "cuMemSetAccess", "hipMemSetAccess"),
     ENTRY(host_alloc, "cuMemHostAlloc", "hipHostMalloc"),
     ENTRY(host_free, "cuMemFreeHost", "hipHostFree"),
     ENTRY(to_device, "cuMemcpyHtoDAsync_v2", "hipMemcpyHtoDAsync"),
@@ -332,6 +367,72 @@ void gpu_free(void *memory)
 bool gpu_memory(size_t *free_bytes, size_t *all_bytes)
 {
     return CALL(memory, free_bytes, all_bytes);
+}
+
+/* -- pages ---------------------------------------------------------------------------------------- */
+
+/* Puts fresh pages behind the address. */
+static bool pages_fill(struct gpu_pages *pages)
+{
+    const struct location location = {LOCATION_DEVICE, pages->device};
+    const struct page_properties properties = {
+        .type = PAGES_PINNED, .handle_types = pages->shareable ? PAGES_AS_DESCRIPTOR : 0, .location = location};
+    const struct page_access access = {location, PAGES_READ_WRITE};
+    uint64_t address = address_of(pages->address);
+    if (!CALL(pages_create, &pages->handle, pages->bytes, &properties, 0)) {
+        return false;
+    }
+    if (!CALL(pages_map, address, pages->bytes, 0, pages->handle, 0)) {
+        goto release;
+    }
+    if (!CALL(pages_access, address, pages->bytes, &access, 1)) {
+        goto unmap;
+    }
+    return true;
+unmap:
+    (void)driver.calls.pages_unmap(address, pages->bytes);
+release:
+    (void)driver.calls.pages_release(pages->handle);
+    pages->handle = 0;
+    return false;
+}
+
+static bool pages_empty(struct gpu_pages *pages)
+{
+    uint64_t handle = pages->handle;
+    pages->handle = 0;
+    return handle == 0 || (CALL(pages_unmap, address_of(pages->address), pages->bytes) && CALL(pages_release, handle));
+}
+
+bool gpu_pages_map(struct gpu_pages *pages, int device, size_t bytes, bool shareable)
+{
+    uint64_t address = 0;
+    size_t whole = (bytes + PAGES_BYTES - 1) / PAGES_BYTES * PAGES_BYTES;
+    whole = whole > 0 ? whole : PAGES_BYTES;
+    if (!CALL(pages_reserve, &address, whole, 0, 0, 0)) {
+        return false;
+    }
+    struct gpu_pages made = {(void *)(uintptr_t)address, whole, 0, device, shareable};
+    if (!pages_fill(&made)) {
+        (void)driver.calls.pages_unreserve(address, whole);
+        return false;
+    }
+    *pages = made;
+    return true;
+}
+
+bool gpu_pages_replace(struct gpu_pages *pages)
+{
+    return pages_empty(pages) && pages_fill(pages);
+}
+
+void gpu_pages_unmap(struct gpu_pages *pages)
+{
+    if (pages->address != NULL) {
+        (void)pages_empty(pages);
+        (void)CALL(pages_unreserve, address_of(pages->address), pages->bytes);
+        pages->address = NULL;
+    }
 }
 
 bool gpu_host_alloc(void **memory, size_t bytes)

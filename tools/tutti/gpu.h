@@ -47,6 +47,20 @@ bool gpu_alloc(void **memory, size_t bytes); /* 0 bytes: some address all the sa
 void gpu_free(void *memory);                 /* NULL is allowed. Waits for the device */
 bool gpu_memory(size_t *free_bytes, size_t *all_bytes);
 
+/* Memory whose pages come and go under its address, as the vendors' virtual memory calls make it. `shareable`: another process can
+ * be given the pages; memory savers make theirs without that. */
+struct gpu_pages {
+    void *address;
+    size_t bytes;
+    uint64_t handle;
+    int device;
+    bool shareable;
+};
+
+bool gpu_pages_map(struct gpu_pages *pages, int device, size_t bytes, bool shareable);
+bool gpu_pages_replace(struct gpu_pages *pages); /* other pages, same address; nobody uses it. Contents are lost */
+void gpu_pages_unmap(struct gpu_pages *pages);   /* address NULL is allowed */
+
 /* Page-locked host memory, which the device reads and writes at the same address, and which copies need not wait for. */
 bool gpu_host_alloc(void **memory, size_t bytes);
 void gpu_host_free(void *memory); /* NULL is allowed */

@@ -30,12 +30,14 @@ static void inputs_destroy(struct forward_inputs *inputs)
     free(inputs->embeddings);
 }
 
-/* Every scratch buffer and its length: allocated, poisoned and freed by this one list. */
+/* Every scratch buffer and its length: allocated, poisoned and freed by this one list. The last two are what the ranks reduce. */
 struct scratch {
     float **buffer;
     size_t bytes;
 };
 #define SCRATCH_COUNT 12
+#define SCRATCH_OWN 10
+#define EXCHANGE_ALIGN 256u
 
 static void scratch_list(struct forward *forward, struct scratch list[SCRATCH_COUNT])
 {
@@ -53,38 +55,76 @@ static void scratch_list(struct forward *forward, struct scratch list[SCRATCH_CO
         {&forward->attended, rows * heads * head_dim},
         {&forward->gate_up, rows * 2 * ffn},
         {&forward->activated, rows * ffn},
-        {&forward->partial, rows * hidden},
         {&forward->picked, picks * hidden},
         {&forward->shard, picks * (size_t)model->vocab_columns},
         {&forward->logits, picks * forward->logits_stride},
         {&forward->scores, model->compute->score_vectors * (size_t)forward->positions_max * sizeof(float)},
+        {&forward->partial, rows * hidden},
         {&forward->wire_words, rows * hidden / 2},
     };
     memcpy(list, all, sizeof(all));
 }
 
+/* One piece of memory for both. */
+static bool exchange_create(struct forward *forward, const struct scratch *list)
+{
+    struct compute *compute = forward->model->compute;
+    size_t wire_at = (list[SCRATCH_OWN].bytes + EXCHANGE_ALIGN - 1) / EXCHANGE_ALIGN * EXCHANGE_ALIGN;
+    size_t bytes = wire_at + list[SCRATCH_OWN + 1].bytes;
+    void *memory = NULL;
+    bool good = false;
+    if (forward->exchange == EXCHANGE_SYMMETRIC) {
+        good = compute_note(compute, tutti_alloc(forward->comm, bytes, &memory)) == TUTTI_OK;
+    } else if (forward->exchange == EXCHANGE_PLAIN) {
+        memory = compute->ops->alloc(compute, bytes);
+        good = memory != NULL;
+    } else {
+        good = compute->ops->pages_map(compute, &forward->pages, bytes, forward->exchange == EXCHANGE_PAGES);
+        memory = forward->pages.address;
+    }
+    if (good) {
+        forward->partial = memory;
+        forward->wire_words = (float *)((char *)memory + wire_at);
+    }
+    return good;
+}
+
+/* What was allocated together is left to the communicator: to free it, all ranks would have to come, and one may have failed. */
+static void exchange_destroy(struct forward *forward)
+{
+    struct compute *compute = forward->model->compute;
+    if (forward->exchange == EXCHANGE_PLAIN) {
+        compute->ops->release(compute, forward->partial);
+    }
+    compute->ops->pages_unmap(compute, &forward->pages);
+    forward->partial = NULL;
+    forward->wire_words = NULL;
+}
+
 bool forward_create(struct forward *forward, const struct model *model, const struct kv_cache *kv, tutti_comm *comm,
-                    int rows_max, int picks_max, int positions_max)
+                    const struct forward_limits *limits)
 {
     struct compute *compute = model->compute;
     memset(forward, 0, sizeof(*forward));
     forward->model = model;
     forward->kv = kv;
     forward->comm = comm;
-    forward->rows_max = rows_max;
-    forward->picks_max = picks_max;
-    forward->positions_max = positions_max;
+    forward->rows_max = limits->rows_max;
+    forward->picks_max = limits->picks_max;
+    forward->positions_max = limits->positions_max;
+    forward->exchange = limits->exchange;
     forward->logits_stride = (size_t)model->vocab_columns * (size_t)model->world;
-    bool complete = inputs_create(&forward->inputs, rows_max, picks_max, model->shape.hidden);
+    bool complete = inputs_create(&forward->inputs, limits->rows_max, limits->picks_max, model->shape.hidden);
     if (!complete) {
         (void)snprintf(compute->sentence, sizeof(compute->sentence), "out of memory for the engine's buffers");
     }
     struct scratch list[SCRATCH_COUNT];
     scratch_list(forward, list);
-    for (size_t i = 0; i < SCRATCH_COUNT && complete; i++) {
+    for (size_t i = 0; i < SCRATCH_OWN && complete; i++) {
         *list[i].buffer = compute->ops->alloc(compute, list[i].bytes);
         complete = *list[i].buffer != NULL;
     }
+    complete = complete && exchange_create(forward, list);
     forward->wire = (uint16_t *)forward->wire_words;
     if (!complete || !compute->ops->attach(compute, forward)) {
         forward_destroy(forward);
@@ -102,10 +142,11 @@ void forward_destroy(struct forward *forward)
     compute->ops->detach(compute, forward);
     struct scratch list[SCRATCH_COUNT];
     scratch_list(forward, list);
-    for (size_t i = 0; i < SCRATCH_COUNT; i++) {
+    for (size_t i = 0; i < SCRATCH_OWN; i++) {
         compute->ops->release(compute, *list[i].buffer);
         *list[i].buffer = NULL;
     }
+    exchange_destroy(forward);
     inputs_destroy(&forward->inputs);
     memset(forward, 0, sizeof(*forward));
 }

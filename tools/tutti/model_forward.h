@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 
+#include "compute.h"
 #include "model.h"
 #include "model_kv.h"
 #include "model_rows.h"
@@ -34,6 +35,14 @@ struct forward_outputs {
     const float *logits;     /* [picks_max][logits_stride], identical on all ranks; NULL if only a GPU has them */
 };
 
+/* Where the values lie that the ranks reduce. */
+enum forward_exchange {
+    EXCHANGE_SYMMETRIC, /* tutti_alloc's memory: large reductions are direct on GPUs, eager ones as well */
+    EXCHANGE_PLAIN,     /* as all other scratch */
+    EXCHANGE_PAGES,     /* its pages may be replaced between two steps */
+    EXCHANGE_SECRET     /* likewise, and no peer can be given them */
+};
+
 struct forward {
     const struct model *model;
     const struct kv_cache *kv;
@@ -43,15 +52,24 @@ struct forward {
     struct forward_inputs inputs;
     struct forward_outputs outputs;
     void *attached; /* the computer's */
+    enum forward_exchange exchange;
+    struct compute_pages pages; /* of the last two kinds of exchange; holds partial and wire */
     /* Scratch in the computer's memory: between two steps nothing in it means anything. */
     float *hidden, *normed, *qkv, *attended, *gate_up, *activated, *partial, *picked, *shard, *logits, *scores;
     uint16_t *wire;    /* bf16, in real numerics; in */
     float *wire_words; /* this memory */
 };
 
-/* False, with the computer's sentence, if memory ran out; nothing is left then. Borrows model, kv and comm. */
+/* How large a pass can be, */
+struct forward_limits {
+    int rows_max, picks_max, positions_max;
+    enum forward_exchange exchange; /* and what kind of memory; symmetric makes the creation [collective] */
+};
+
+/* False, with the computer's sentence, if memory ran out; nothing is left then, but what was allocated together, which goes with
+ * the communicator. Borrows model, kv and comm. */
 bool forward_create(struct forward *forward, const struct model *model, const struct kv_cache *kv, tutti_comm *comm,
-                    int rows_max, int picks_max, int positions_max);
+                    const struct forward_limits *limits);
 void forward_destroy(struct forward *forward);
 
 /* Overwrites everything that nobody may read between two steps: all scratch with NaN, and input rows that are

@@ -26,7 +26,9 @@ struct board_token {
 struct board_pass {
     _Atomic uint64_t tokens_done; /* generated so far: the progress bar */
     uint64_t steps, graph_replays, eager_steps, captures, capture_failures;
-    double capture_ms, seconds;
+    uint64_t commits, commits_refused;
+    uint64_t direct_calls, staged_calls; /* GPUs: of the collectives that are large enough to be direct */
+    double capture_ms, commit_ms, seconds;
     int done;           /* the pass ended as it should */
     char sentence[640]; /* what went wrong, or what a storm wants to show */
 };

@@ -30,13 +30,16 @@ static bool engine_create(struct serve *serve, tutti_comm *comm, struct model *m
     serve->comm = comm;
     serve->model = model;
     serve->compute = compute;
+    serve->large = (tutti_stats){.struct_bytes = sizeof(serve->large)};
+    (void)tutti_comm_stats(comm, &serve->large);
     if (compute->ops->stream_create(compute, &serve->stream) != TUTTI_OK) {
         return refuse(serve, compute->sentence);
     }
     if (!kv_create(&serve->kv, model, TRACE_CONCURRENCY_MAX)) {
         return refuse(serve, "out of memory for the engine's buffers");
     }
-    if (!forward_create(&serve->forward, model, &serve->kv, comm, rows_max, TRACE_CONCURRENCY_MAX, trace->length_max)) {
+    const struct forward_limits limits = {rows_max, TRACE_CONCURRENCY_MAX, trace->length_max, serve->options.exchange};
+    if (!forward_create(&serve->forward, model, &serve->kv, comm, &limits)) {
         return refuse(serve, compute->sentence);
     }
     serve->eager = forward_plan_create(&serve->forward, 1, 1);
@@ -195,6 +198,16 @@ static tutti_status run_step(struct serve *serve)
     return status == TUTTI_OK ? TUTTI_OK : keep_sentence(serve, status);
 }
 
+/* Since the communicator was made; a pass that follows another one takes the difference. */
+static void note_large_calls(struct serve *serve)
+{
+    tutti_stats stats = {.struct_bytes = sizeof(stats)};
+    if (tutti_comm_stats(serve->comm, &stats) == TUTTI_OK) {
+        serve->report->direct_calls = stats.direct_calls - serve->large.direct_calls;
+        serve->report->staged_calls = stats.staged_calls - serve->large.staged_calls;
+    }
+}
+
 tutti_status serve_run(struct serve *serve)
 {
     double begun = serve_now_s();
@@ -211,5 +224,6 @@ tutti_status serve_run(struct serve *serve)
         }
     }
     serve->report->seconds += serve_now_s() - begun;
+    note_large_calls(serve);
     return status;
 }

@@ -31,7 +31,9 @@ struct serve_options {
     const struct board *board;
     enum board_slot slot;              /* where to report */
     int board_rank;                    /* as whom */
+    enum forward_exchange exchange;    /* in what memory the ranks' reductions are */
     bool graphs;                       /* decode steps are replayed */
+    bool commits_late;                 /* captures are left to `faults` to be committed */
     bool padded;                       /* decode steps have the rows of a bucket; graphs imply it */
     const struct board_token *forced;  /* [outputs]: what to feed back instead of the own choice, or NULL */
     const struct serve_faults *faults; /* or NULL */
@@ -40,6 +42,7 @@ struct serve_options {
 struct serve_graph {
     struct forward_plan *plan;
     void *graph; /* the computer's; NULL: not captured (yet) */
+    bool met;    /* a step has wanted it */
     int failures;
 };
 
@@ -58,6 +61,7 @@ struct serve {
     int32_t *tokens;   /* [rows_max]: what the step generated */
     double *arrived_s; /* [requests]: wall clock; 0: not yet */
     double *first_s;
+    tutti_stats large; /* of the communicator when it was taken */
     struct board_pass *report;
     char sentence[600]; /* why something failed; "" if nothing did */
 };
@@ -77,6 +81,9 @@ bool serve_reopen(struct serve *serve, tutti_comm *comm, struct model *model);
 
 /* serve_graphs.c: the graph for `rows` real rows, captured if need be; NULL if this step must run eagerly. */
 void *serve_graph_for(struct serve *serve, int bucket);
+/* [collective] Takes in what was captured since the last time, so that large collectives of the graphs may be direct. The
+ * graphs are right either way. */
+tutti_status serve_commit(struct serve *serve);
 void serve_graphs_destroy(struct serve *serve);
 int serve_bucket(int rows); /* index of the smallest bucket that holds `rows` */
 

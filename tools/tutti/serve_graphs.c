@@ -46,19 +46,15 @@ static tutti_status capture(struct serve *serve, struct serve_graph *entry)
     return status;
 }
 
-void *serve_graph_for(struct serve *serve, int bucket)
+static void capture_bucket(struct serve *serve, struct serve_graph *entry, int bucket)
 {
-    struct serve_graph *entry = &serve->graphs[bucket];
-    if (entry->graph != NULL || entry->failures >= SERVE_CAPTURE_TRIES) {
-        return entry->graph;
-    }
     if (entry->plan == NULL) {
         entry->plan = forward_plan_create(&serve->forward, 1 << bucket, 1 << bucket);
     }
     struct compute *compute = serve->compute;
     if (entry->plan == NULL ||
         !compute->ops->warm(compute, &serve->forward, entry->plan->rows, entry->plan->picks, serve->stream)) {
-        return NULL;
+        return;
     }
     double begun = serve_now_s();
     tutti_status status = capture(serve, entry);
@@ -68,9 +64,34 @@ void *serve_graph_for(struct serve *serve, int bucket)
         entry->failures++;
         serve->report->capture_failures++;
         (void)snprintf(serve->report->sentence, sizeof(serve->report->sentence), "%s", compute->sentence);
-        return NULL;
+        return;
     }
     serve->report->captures++;
+}
+
+/* All ranks refuse a commit together, where one of them has captured something else than the others or nothing: what was captured
+ * is staged then, and served from all the same. */
+tutti_status serve_commit(struct serve *serve)
+{
+    double begun = serve_now_s();
+    tutti_status status = compute_note(serve->compute, tutti_commit(serve->comm));
+    serve->report->commit_ms += (serve_now_s() - begun) * 1e3;
+    serve->report->commits += status == TUTTI_OK;
+    serve->report->commits_refused += status != TUTTI_OK;
+    return status;
+}
+
+void *serve_graph_for(struct serve *serve, int bucket)
+{
+    struct serve_graph *entry = &serve->graphs[bucket];
+    bool first = !entry->met;
+    entry->met = true;
+    if (entry->graph == NULL && entry->failures < SERVE_CAPTURE_TRIES) {
+        capture_bucket(serve, entry, bucket);
+    }
+    if (first && !serve->options.commits_late) {
+        (void)serve_commit(serve); /* all ranks meet a bucket in the same step, whatever became of their captures */
+    }
     return entry->graph;
 }
 
