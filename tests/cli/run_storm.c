@@ -29,17 +29,31 @@ static void check_storm(const cJSON *storm, const char *name, const char *says)
 
 static void check_file(const char *path)
 {
-    char text[16384] = {0};
+    char text[32768] = {0};
     FILE *file = fopen(path, "r");
     CHECK(file != NULL && fread(text, 1, sizeof(text) - 1, file) > 0, "%s", path);
     (void)fclose(file);
     cJSON *json = cJSON_Parse(text);
     CHECK(json != NULL && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "verified")), "%s", text);
+    const cJSON *captures = cJSON_GetObjectItemCaseSensitive(json, "captures");
+    const cJSON *commits = cJSON_GetObjectItemCaseSensitive(json, "commits");
+    CHECK(captures != NULL && commits != NULL && captures->valueint > 0 && commits->valueint == captures->valueint,
+          "every capture is committed: %s", text);
     const cJSON *storm = cJSON_GetObjectItemCaseSensitive(json, "storm");
+    CHECK(cJSON_GetArraySize(storm) == 10, "%d storms", cJSON_GetArraySize(storm));
     check_storm(storm, "captures of one rank delayed", "same tokens");
     check_storm(storm, "graphs replayed in random order between eager calls", "every element right");
     check_storm(storm, "a capture invalidated from another thread", "tutti_host_stream_query");
     check_storm(storm, "garbage in every buffer that nobody should read", "same tokens");
+    check_storm(storm, "gathers and reductions interleaved in one capture", "every element right");
+    check_storm(storm, "slots recycled under an old graph", "6 capture sessions committed");
+    check_storm(storm, "slots recycled under an old graph", "every element right");
+    check_storm(storm, "a commit in the middle of serving", "before tutti_commit took in their");
+    check_storm(storm, "a commit in the middle of serving", "same tokens");
+    check_storm(storm, "memory remapped under captured graphs", "other pages were mapped");
+    check_storm(storm, "memory remapped under captured graphs", "same tokens");
+    check_storm(storm, "one rank's memory cannot be shared", "captured calls staged on every rank");
+    check_storm(storm, "one rank's memory cannot be shared", "same tokens");
     check_storm(storm, "a rank killed while serving", "same tokens");
     cJSON_Delete(json);
     CHECK(unlink(path) == 0, "%s", path);

@@ -42,13 +42,17 @@ static void check_json(cJSON *json, const char *ranks, const char *numerics)
     int eager = item(json, "eager_steps")->valueint;
     /* Prefill is eager, every decode step is a replay: the schedule decides, so the counts do not vary. */
     CHECK(replays > 0 && eager > 0 && replays + eager == steps, "%d = %d + %d", steps, replays, eager);
+    CHECK(item(json, "captures")->valueint > 0 && item(json, "commits")->valueint == item(json, "captures")->valueint,
+          "%d commits", item(json, "commits")->valueint);
+    CHECK(item(json, "capture_ms")->valuedouble > 0.0 && item(json, "commit_ms")->valuedouble > 0.0, "times");
+    CHECK(item(json, "direct_calls")->valueint == 0 && item(json, "staged_calls")->valueint == 0, "calls of GPUs");
     static const char *const figures[] = {"tokens_per_second_eager", "tokens_per_second_graph", "ttft_ms_p50",
                                           "tpot_ms_p50"};
     for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
         CHECK(item(json, figures[i])->valuedouble > 0.0, "%s", figures[i]);
     }
     CHECK(cJSON_IsArray(item(json, "storm")) && cJSON_GetArraySize(item(json, "storm")) == 0, "storm");
-    CHECK(cJSON_GetArraySize(json) == 13, "%d fields", cJSON_GetArraySize(json));
+    CHECK(cJSON_GetArraySize(json) == 19, "%d fields", cJSON_GetArraySize(json));
     cJSON_Delete(json);
 }
 

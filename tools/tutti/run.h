@@ -6,7 +6,7 @@
 #include "run_board.h"
 #include "serve.h"
 
-#define RUN_STORMS_MAX 8
+#define RUN_STORMS_MAX 10
 
 struct run_options {
     int ranks;

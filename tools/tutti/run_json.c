@@ -96,6 +96,12 @@ static char *render(const struct run *run, bool verified)
     (void)cJSON_AddNumberToObject(root, "steps", (double)graph.steps);
     (void)cJSON_AddNumberToObject(root, "graph_replays", (double)graph.graph_replays);
     (void)cJSON_AddNumberToObject(root, "eager_steps", (double)graph.eager_steps);
+    (void)cJSON_AddNumberToObject(root, "captures", (double)graph.captures);
+    (void)cJSON_AddNumberToObject(root, "capture_ms", graph.capture_ms);
+    (void)cJSON_AddNumberToObject(root, "commits", (double)graph.commits);
+    (void)cJSON_AddNumberToObject(root, "commit_ms", graph.commit_ms);
+    (void)cJSON_AddNumberToObject(root, "direct_calls", (double)(eager.direct_calls + graph.direct_calls));
+    (void)cJSON_AddNumberToObject(root, "staged_calls", (double)(eager.staged_calls + graph.staged_calls));
     (void)cJSON_AddNumberToObject(root, "tokens_per_second_eager", eager.tokens_out_per_second);
     (void)cJSON_AddNumberToObject(root, "tokens_per_second_graph", graph.tokens_out_per_second);
     (void)cJSON_AddNumberToObject(root, "ttft_ms_p50", graph.first_ms_p50);

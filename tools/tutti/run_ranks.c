@@ -2,6 +2,7 @@
 #include "run_ranks.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool run_rank_fail(const struct phase_rank *self, enum board_slot slot, const char *sentence)
@@ -9,6 +10,12 @@ bool run_rank_fail(const struct phase_rank *self, enum board_slot slot, const ch
     struct board_pass *pass = board_pass(&self->run->board, slot, self->rank);
     (void)snprintf(pass->sentence, sizeof(pass->sentence), "%s", sentence);
     return false;
+}
+
+void run_rank_direct_early(void)
+{
+    (void)setenv("TUTTI_GPU_DIRECT_BYTES_MIN", "6K", 0);
+    (void)setenv("TUTTI_GPU_ONE_SHOT_BYTES_MAX", "2K", 0);
 }
 
 /* Ranks take the devices in turn. The reference may be computed elsewhere. */
@@ -33,7 +40,8 @@ tutti_comm *run_rank_comm(const struct phase_rank *self, const struct compute *c
     options.rank = rank;
     options.world = world;
     options.rendezvous = meeting;
-    options.flags = self->run->options.share_device ? TUTTI_COMM_SHARE_DEVICE : 0;
+    options.flags = TUTTI_COMM_DIRECT_FD; /* whoever replaces pages here suspends first (storm_remapped.c) */
+    options.flags |= self->run->options.share_device ? TUTTI_COMM_SHARE_DEVICE : 0;
     tutti_comm *comm = NULL;
     if (tutti_comm_create(&options, &comm) != TUTTI_OK) {
         (void)run_rank_fail(self, slot, tutti_last_error());
@@ -133,11 +141,17 @@ bool run_rank_serve(const struct phase_rank *self)
 bool run_rank_storm(const struct phase_rank *self)
 {
     struct run_rank rank;
+    const struct serve_faults *faults = self->user;
     struct serve_options options = run_rank_options(self, BOARD_STORM);
     options.graphs = true;
     options.padded = true;
     options.forced = run_rank_forced(self->run);
-    options.faults = self->user;
+    options.faults = faults;
+    options.commits_late = faults->commits_late;
+    options.exchange = (faults->secret_ranks >> self->rank & 1u) != 0 ? EXCHANGE_SECRET : faults->exchange;
+    if (faults->direct_early) {
+        run_rank_direct_early();
+    }
     bool good = run_rank_open(&rank, self, BOARD_STORM) && serve_pass(self, &options, &rank);
     run_rank_close(&rank);
     return good;

@@ -33,6 +33,10 @@ tutti_comm *run_rank_comm(const struct phase_rank *self, const struct compute *c
 struct model *run_rank_model(const struct phase_rank *self, struct compute *compute, int rank, int world,
                              enum board_slot slot);
 
+/* Before a rank opens anything: lets collectives of a few KB be direct on GPUs, which otherwise begins at megabytes. For storms, whose
+ * collectives are small. What the user has set stays. */
+void run_rank_direct_early(void);
+
 /* Leaves `sentence` on the board and returns false. */
 bool run_rank_fail(const struct phase_rank *self, enum board_slot slot, const char *sentence);
 

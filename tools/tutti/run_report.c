@@ -35,7 +35,11 @@ struct figures report_figures(const struct run *run, enum board_slot slot)
                               .steps = pass->steps,
                               .graph_replays = pass->graph_replays,
                               .eager_steps = pass->eager_steps,
-                              .captures = pass->captures};
+                              .captures = pass->captures,
+                              .commit_ms = pass->commit_ms,
+                              .commits = pass->commits,
+                              .direct_calls = pass->direct_calls,
+                              .staged_calls = pass->staged_calls};
     figures.tokens_in_per_second = (double)run->trace.prompt_total / pass->seconds;
     figures.tokens_out_per_second = (double)run->trace.output_total / pass->seconds;
     double *values = calloc((size_t)run->trace.count, sizeof(*values));
@@ -96,6 +100,12 @@ void report_table(const struct run *run)
     table_row("  eager", (double)eager.eager_steps, (double)graph.eager_steps, 0);
     table_row("captures", (double)eager.captures, (double)graph.captures, 0);
     table_row("capture time, ms", eager.capture_ms, graph.capture_ms, 2);
+    table_row("commits", (double)eager.commits, (double)graph.commits, 0);
+    table_row("commit time, ms", eager.commit_ms, graph.commit_ms, 2);
+    if (eager.direct_calls + eager.staged_calls + graph.direct_calls + graph.staged_calls > 0) {
+        table_row("large collectives, direct", (double)eager.direct_calls, (double)graph.direct_calls, 0);
+        table_row("  staged", (double)eager.staged_calls, (double)graph.staged_calls, 0);
+    }
     table_row("seconds", eager.seconds, graph.seconds, 2);
     printf("\n");
 }

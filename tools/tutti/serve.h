@@ -22,6 +22,11 @@ struct serve_faults {
     void (*before_step)(void *user, struct serve *serve);    /* inputs are filled, nothing is enqueued */
     void (*capture_begun)(void *user, struct serve *serve);  /* nothing is recorded yet */
     void (*capture_ending)(void *user, struct serve *serve); /* everything is recorded */
+    bool commits_late;                                       /* the engine leaves commits to the functions above */
+    bool
+        direct_early; /* GPUs: collectives can be direct from a few KB on, so that commits matter to a storm's small ones */
+    enum forward_exchange exchange;
+    uint64_t secret_ranks; /* bit r: rank r's memory is EXCHANGE_SECRET instead */
 };
 
 struct serve_options {

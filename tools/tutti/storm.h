@@ -13,6 +13,11 @@ void storm_delayed_capture(struct run *run, struct storm_outcome *outcome);
 void storm_random_replay(struct run *run, struct storm_outcome *outcome);
 void storm_invalidated_capture(struct run *run, struct storm_outcome *outcome);
 void storm_garbage(struct run *run, struct storm_outcome *outcome);
+void storm_interleaved(struct run *run, struct storm_outcome *outcome);
+void storm_recycled(struct run *run, struct storm_outcome *outcome);
+void storm_late_commit(struct run *run, struct storm_outcome *outcome);
+void storm_remapped(struct run *run, struct storm_outcome *outcome);
+void storm_unshareable(struct run *run, struct storm_outcome *outcome);
 void storm_lost_rank(struct run *run, struct storm_outcome *outcome);
 
 /* Serves the storm's trace on all ranks while `faults` interfere (in the rank processes), and compares the tokens
