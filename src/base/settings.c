@@ -74,8 +74,9 @@ static const struct setting_row table[SETTING_COUNT] = {
                                 "message_bytes_max."},
     [SETTING_GPU_DIRECT_BYTES_MIN] =
         {"TUTTI_GPU_DIRECT_BYTES_MIN", TYPE_SIZE, "0", 0, (uint64_t)1 << 40, NULL, true, false,
-         "The smallest all_reduce in which NVIDIA GPUs read and write each other's "
-         "buffers if these are tutti_alloc's; 0: from where on it was found to be quicker."},
+         "The smallest all_reduce, reduce_scatter and all_gather (bytes of the whole message) in which GPUs use each "
+         "other's "
+         "buffers where all of them can; 0: on NVIDIA from where on it was found to be quicker, on AMD none."},
     [SETTING_GPU_ONE_SHOT_BYTES_MAX] = {"TUTTI_GPU_ONE_SHOT_BYTES_MAX", TYPE_SIZE, "0", 0, (uint64_t)1 << 30, NULL,
                                         true, false,
                                         "The largest all_reduce that the GPU backends send whole to every rank; 0: by "

@@ -16,10 +16,17 @@
 #define LINE_BYTES 64u /* of a copy on the wire, */
 #define LINE_PAYLOAD 60u
 #define COPY_ALIGN 240u /* whole lines and whole vectors */
+_Static_assert(BLOCKS_MOST <= KERNEL_DIRECT_BLOCKS_MAX, "every block has flags");
 
 static size_t round_up(size_t value, size_t multiple)
 {
     return (value + multiple - 1) / multiple * multiple;
+}
+
+/* As much as a size_t holds, if that is less. */
+static size_t size_product(size_t a, size_t b)
+{
+    return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
 
 static size_t round_down(size_t value, size_t multiple)
@@ -30,11 +37,16 @@ static size_t round_down(size_t value, size_t multiple)
 const char *gpu_choice_protocol_name(enum gpu_protocol protocol)
 {
     static const char *const names[GPU_PROTOCOL_COUNT] = {
-        [GPU_LOCAL] = "local",       [GPU_WORDS] = "exchange", [GPU_ONE_SHOT] = "one-shot",
-        [GPU_TWO_SHOT] = "two-shot", [GPU_DIRECT] = "direct",  [GPU_REDUCE_SCATTER] = "exchange",
-        [GPU_COPIES] = "exchange",
+        [GPU_LOCAL] = "local",       [GPU_WORDS] = "exchange",          [GPU_ONE_SHOT] = "one-shot",
+        [GPU_TWO_SHOT] = "two-shot", [GPU_REDUCE_SCATTER] = "exchange", [GPU_COPIES] = "exchange",
+        [GPU_DIRECT] = "direct",     [GPU_DIRECT_SCATTER] = "direct",   [GPU_DIRECT_GATHER] = "direct",
     };
     return names[protocol];
+}
+
+bool gpu_choice_is_direct(enum gpu_protocol protocol)
+{
+    return protocol == GPU_DIRECT || protocol == GPU_DIRECT_SCATTER || protocol == GPU_DIRECT_GATHER;
 }
 
 size_t gpu_choice_half_bytes(int world, size_t message_bytes_max)
@@ -83,15 +95,27 @@ static void cut(struct gpu_choice *choice, size_t units, size_t most, size_t ali
     }
 }
 
-/* Rounds of at most `most` units: an odd number of them. False where the message is too short for that. */
-static bool cut_rounds(struct gpu_choice *choice, size_t units, size_t most, size_t align_units)
+#define DIRECT_REASON(what, staged)                                                                                    \
+    "large: " what                                                                                                     \
+    " wherever all ranks find that they can: buffers aligned to 16 bytes, of tutti_alloc's at one place on "           \
+    "all ranks, or captured and committed; else " staged
+
+/* Rounds of at most `most` units: an odd number of them. False where that is too short for the direct protocol, or cannot be cut
+ * so. `bytes`: of the whole message. */
+static bool choose_direct(struct gpu_choice *choice, enum gpu_protocol protocol, const struct gpu_terms *terms,
+                          size_t bytes, size_t units, size_t most, size_t align_units)
 {
-    size_t vecs = (units + align_units - 1) / align_units;
+    if (terms->direct_bytes_min == 0 || bytes < terms->direct_bytes_min) {
+        return false;
+    }
+    size_t parts = (units + align_units - 1) / align_units;
     size_t wanted = (units + most - 1) / most;
-    for (size_t rounds = wanted | 1; rounds <= vecs; rounds += 2) {
-        size_t each = (vecs + rounds - 1) / rounds;
-        size_t made = (vecs + each - 1) / each;
+    for (size_t rounds = wanted | 1; rounds <= parts; rounds += 2) {
+        size_t each = (parts + rounds - 1) / rounds;
+        size_t made = (parts + each - 1) / each;
         if (made % 2 == 1 && made >= wanted && made <= UINT32_MAX) {
+            choice->protocol = protocol;
+            choice->launches = 1;
             choice->launch_units = each * align_units;
             choice->rounds = (uint32_t)made;
             return true;
@@ -106,36 +130,53 @@ static void choose_all_reduce(struct gpu_choice *choice, const struct operation 
     size_t world = (size_t)terms->world;
     size_t slot_bytes = round_down(terms->half_bytes / world, VEC_BYTES);
     size_t shard_bytes = round_down(terms->half_bytes / (2 * world), VEC_BYTES);
+    size_t most = shard_bytes * world / unit_bytes;
+    size_t bytes = size_product(operation->count, unit_bytes);
     if (operation->count <= terms->one_shot_bytes_max / unit_bytes) {
         choice->protocol = GPU_ONE_SHOT;
         choice->reason = "small: every rank sends all to all, and one hop beats fewer bytes";
         cut(choice, operation->count, slot_bytes / unit_bytes, VEC_BYTES / unit_bytes);
-    } else if (terms->direct_bytes_min != 0 && operation->count >= (terms->direct_bytes_min - 1) / unit_bytes + 1 &&
-               cut_rounds(choice, operation->count, shard_bytes * world / unit_bytes, VEC_BYTES / unit_bytes)) {
-        choice->protocol = GPU_DIRECT;
-        choice->launches = 1;
-        choice->reason =
-            "large: the ranks read and write each other's buffers where all of these are tutti_alloc's, at "
-            "one place on all ranks, aligned to 16 bytes; else each element is staged twice";
+    } else if (choose_direct(choice, GPU_DIRECT, terms, bytes, operation->count, most, VEC_BYTES / unit_bytes)) {
+        choice->reason = DIRECT_REASON("the ranks read and write each other's buffers", "each element is staged twice");
     } else {
         choice->protocol = GPU_TWO_SHOT;
         choice->reason = "larger: each element is reduced by one rank and sent on by it";
-        cut(choice, operation->count, shard_bytes * world / unit_bytes, VEC_BYTES / unit_bytes);
+        cut(choice, operation->count, most, VEC_BYTES / unit_bytes);
+    }
+}
+
+static void choose_reduce_scatter(struct gpu_choice *choice, const struct operation *operation,
+                                  const struct gpu_terms *terms, size_t unit_bytes)
+{
+    size_t most = round_down(terms->half_bytes / (size_t)terms->world, VEC_BYTES) / unit_bytes;
+    size_t bytes = size_product(operation->count, unit_bytes * (size_t)terms->world);
+    if (choose_direct(choice, GPU_DIRECT_SCATTER, terms, bytes, operation->count, most, VEC_BYTES / unit_bytes)) {
+        choice->reason = DIRECT_REASON("the ranks read each other's inputs", "every rank sends each peer its block");
+    } else {
+        choice->protocol = GPU_REDUCE_SCATTER;
+        choice->reason = "every rank sends each peer its block and reduces its own";
+        cut(choice, operation->count, most, VEC_BYTES / unit_bytes);
     }
 }
 
 static void choose_copy(struct gpu_choice *choice, const struct operation *operation, const struct gpu_terms *terms)
 {
     size_t slot_bytes = terms->half_bytes / (size_t)terms->world;
+    size_t most = round_down(slot_bytes / LINE_BYTES * LINE_PAYLOAD, COPY_ALIGN);
+    bool gathers = operation->kind == TUTTI_ALL_GATHER && operation->row_bytes == 0;
+    size_t bytes = size_product(operation->count, (size_t)terms->world);
     if (operation->count <= WORDS_BYTES_MAX && operation->count <= round_down(slot_bytes, VEC_BYTES) / 2) {
         choice->protocol = GPU_WORDS;
         choice->reason = "smallest: every word travels with a flag of its own";
         cut(choice, operation->count, WORDS_BYTES_MAX, 4);
-        return;
+    } else if (gathers && choose_direct(choice, GPU_DIRECT_GATHER, terms, bytes, operation->count, most, COPY_ALIGN)) {
+        choice->reason =
+            DIRECT_REASON("the ranks write to each other's results", "in lines with a mask through the staging");
+    } else {
+        choice->protocol = GPU_COPIES;
+        choice->reason = "every rank sends each peer what that needs, in lines with a mask";
+        cut(choice, operation->count, most, COPY_ALIGN);
     }
-    choice->protocol = GPU_COPIES;
-    choice->reason = "every rank sends each peer what that needs, in lines with a mask";
-    cut(choice, operation->count, round_down(slot_bytes / LINE_BYTES * LINE_PAYLOAD, COPY_ALIGN), COPY_ALIGN);
 }
 
 static bool reduces(const struct operation *operation)
@@ -160,10 +201,7 @@ void gpu_choice_make(struct gpu_choice *choice, const struct operation *operatio
     } else if (operation->kind == TUTTI_ALL_REDUCE) {
         choose_all_reduce(choice, operation, terms, unit_bytes);
     } else if (operation->kind == TUTTI_REDUCE_SCATTER) {
-        choice->protocol = GPU_REDUCE_SCATTER;
-        choice->reason = "every rank sends each peer its block and reduces its own";
-        size_t slot_bytes = round_down(terms->half_bytes / (size_t)terms->world, VEC_BYTES);
-        cut(choice, operation->count, slot_bytes / unit_bytes, VEC_BYTES / unit_bytes);
+        choose_reduce_scatter(choice, operation, terms, unit_bytes);
     } else {
         choose_copy(choice, operation, terms);
     }
@@ -217,9 +255,10 @@ static unsigned tile_of(enum gpu_protocol protocol, bool lean, unsigned world, u
         row = lean_tiles;
     } else if (protocol == GPU_ONE_SHOT) {
         row = spread_tiles;
-    } else if (protocol == GPU_TWO_SHOT || protocol == GPU_DIRECT || protocol == GPU_REDUCE_SCATTER) {
+    } else if (protocol == GPU_TWO_SHOT || protocol == GPU_DIRECT || protocol == GPU_REDUCE_SCATTER ||
+               protocol == GPU_DIRECT_SCATTER) {
         row = shard_tiles;
-    } else if (protocol == GPU_COPIES) {
+    } else if (protocol == GPU_COPIES || protocol == GPU_DIRECT_GATHER) {
         row = copy_tiles;
     }
     while (vecs < row->vecs) {
@@ -236,7 +275,7 @@ struct gpu_geometry gpu_choice_geometry(enum gpu_protocol protocol, const struct
     uint64_t vecs = (bytes + VEC_BYTES - 1) / VEC_BYTES;
     if (protocol == GPU_TWO_SHOT || protocol == GPU_DIRECT) {
         vecs = (vecs + world - 1) / world;
-    } else if (protocol == GPU_COPIES || protocol == GPU_LOCAL) {
+    } else if (protocol == GPU_COPIES || protocol == GPU_DIRECT_GATHER || protocol == GPU_LOCAL) {
         vecs = (bytes + LINE_PAYLOAD - 1) / LINE_PAYLOAD * (LINE_BYTES / VEC_BYTES);
     } else if (protocol == GPU_WORDS) {
         vecs = (bytes + 3) / 4;

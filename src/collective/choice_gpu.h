@@ -15,9 +15,12 @@ enum gpu_protocol {
     GPU_WORDS,          /* P1: barrier and the smallest copies */
     GPU_ONE_SHOT,       /* P2 */
     GPU_TWO_SHOT,       /* P3 */
-    GPU_DIRECT,         /* P5, and P3 in rounds in the same launch */
     GPU_REDUCE_SCATTER, /* P3's first hop */
     GPU_COPIES,         /* P2c */
+    /* P5, and in rounds in the same launch what the others would do: */
+    GPU_DIRECT,         /* P3 */
+    GPU_DIRECT_SCATTER, /* P3's first hop */
+    GPU_DIRECT_GATHER,  /* P2c */
     GPU_PROTOCOL_COUNT
 };
 
@@ -26,8 +29,10 @@ struct gpu_terms {
     int world;
     size_t half_bytes;
     size_t one_shot_bytes_max; /* all_reduce up to here takes one-shot */
-    size_t direct_bytes_min;   /* all_reduce from here on takes the direct protocol; 0: none does */
-    unsigned threads_max;      /* resident threads that a lane can count on, on every rank */
+    /* all_reduce, reduce_scatter and all_gather take the direct protocols from so many bytes on, of the whole message; 0: none
+     * does. */
+    size_t direct_bytes_min;
+    unsigned threads_max; /* resident threads that a lane can count on, on every rank */
 };
 
 struct gpu_choice {
@@ -43,6 +48,9 @@ struct gpu_choice {
 struct gpu_geometry {
     unsigned blocks, threads, tile_shift;
 };
+
+/* One of the direct protocols: their calls are one launch of `rounds` times launch_units. */
+bool gpu_choice_is_direct(enum gpu_protocol protocol);
 
 void gpu_choice_make(struct gpu_choice *choice, const struct operation *operation, const struct gpu_terms *terms);
 

@@ -31,6 +31,11 @@
  * the grid: a grid's size is a power of two up to this number. 64 bits last for 10^16 calls. */
 #define EPOCH_UNITS 1024u
 
+/* Direct-capable calls of one lane as they went, replays included; written by block 0 of the kernel, read by the host any time. */
+struct direct_tally {
+    uint64_t direct_calls, direct_bytes, staged_calls, staged_bytes;
+};
+
 struct arena_head {
     /* Advanced by this rank's own blocks: `begun` when a block runs (only where launches are programmatic, which they all are
      * in a communicator, or none), `ended` when it leaves. The call's epoch is ended / EPOCH_UNITS while its grid runs. */
@@ -40,7 +45,8 @@ struct arena_head {
     uint64_t call;
     /* Like `ended`, of calls with KERNEL_EAGER alone: the host counts those, and destruction waits for them. */
     uint64_t eager;
-    uint64_t reserved[2];
+    /* Counted here; the host has a copy. */
+    struct direct_tally tally;
     /* Nonzero: the communicator has failed, leave at once. Set by a peer, by this rank or by the host. */
     uint32_t abort;
 };
@@ -56,13 +62,28 @@ struct arena_flags {
     uint64_t done[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];
 };
 
-/* How this rank reaches all ranks' buffers of one call. */
+/* How this rank reaches all ranks' buffers of one call in symmetric memory. */
 struct direct_route {
     /* Where the call's src and dst lie: which allocation of the communicator, numbered from 1 on, the same on all ranks and never
      * again (upper 24 bits), and how far behind its beginning, in units of 16 bytes. Ranks whose ballots are equal mean the same
-     * parts. 0: not in memory that all ranks have mapped. */
+     * parts. 0: not in memory that all ranks have mapped. Below 1 << 40: BALLOT_*. */
     uint64_t ballot[2];
     uint64_t src[KERNEL_WORLD_MAX], dst[KERNEL_WORLD_MAX];
+};
+enum {
+    BALLOT_COMMITTED = 1, /* in ballot[1]: ballot[0] is a commit of struct direct_entry */
+    BALLOT_PRIVATE = 2, /* peers do not touch this buffer (all_gather's src, reduce_scatter's dst): it lies anywhere */
+};
+
+/* One slot of the table of captured calls, in this rank's own device memory. All zero: poisoned, nobody's. The host writes ticket and
+ * addresses first, `commit` last; it clears `commit` first, and writes the rest again only once no kernel of this rank can still be
+ * reading it. */
+struct direct_entry {
+    /* 0: not committed; else what the ranks agreed on: which commit, and which call of it (nonzero, upper bit clear, never the same
+     * again). */
+    uint64_t commit;
+    uint64_t ticket;                                       /* whose slot it is; tickets are never reused */
+    uint64_t src[KERNEL_WORLD_MAX], dst[KERNEL_WORLD_MAX]; /* all ranks' buffers, as this rank's device reaches them */
 };
 
 /* One slot of the table of captured calls, in this rank's own device memory. All zero: poisoned, nobody's. The host writes ticket and
@@ -119,8 +140,7 @@ struct kernel_arguments {
     uint32_t kind;                    /* tutti_collective */
     uint32_t root;
     uint32_t lane;
-    uint32_t
-        rounds; /* direct: of round_units, the last one shorter; odd, so that launches still take halves in turns */
+    uint32_t rounds; /* direct: of round_units, the last one shorter; odd, as launches take the halves in turns */
     uint64_t signature;
     uint64_t timeout_ns;
     uint64_t note; /* struct failure_note, as the device sees it */
@@ -132,7 +152,10 @@ struct kernel_arguments {
     uint64_t ticket;
     uint64_t tally;                 /* struct direct_tally in host memory, as the device sees it */
     uint64_t round_units;           /* direct: what the staging holds at a time */
-    struct direct_route route;
+    uint64_t entry;                 /* struct direct_entry of this call's slot; 0: it has none */
+    uint64_t ticket;                /* that the entry must have to be this call's */
+    uint64_t tally;                 /* struct direct_tally in host memory, as the device sees it; 0: none */
+    struct direct_route route;      /* asked where the entry is not this call's, or not committed */
 };
 
 #endif

@@ -9,6 +9,10 @@
 #define PORT_KERNEL(name)                                                                                              \
     extern "C" __global__ void __launch_bounds__(KERNEL_THREADS_MAX)                                                   \
         name(const __grid_constant__ struct kernel_arguments arguments)
+/* One that needs more registers than two blocks of a multiprocessor have: rather one block than spills. */
+#define PORT_KERNEL_LARGE(name)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(KERNEL_THREADS_MAX, 1)                                                \
+        name(const __grid_constant__ struct kernel_arguments arguments)
 
 PORT_DEVICE uint32_t port_thread()
 {

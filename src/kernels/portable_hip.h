@@ -22,6 +22,7 @@
         name##_body(*(const struct kernel_arguments *)__builtin_amdgcn_kernarg_segment_ptr());                         \
     }                                                                                                                  \
     PORT_DEVICE void name##_body(const struct kernel_arguments &arguments)
+#define PORT_KERNEL_LARGE(name) PORT_KERNEL(name)
 
 PORT_DEVICE uint32_t port_thread()
 {

@@ -51,6 +51,7 @@ void simulated_register(const char *name, void (*kernel)(const struct kernel_arg
     extern "C" void name(const struct kernel_arguments &arguments);                                                    \
     static const struct simulated_entry name##_entry(#name, name);                                                     \
     extern "C" void name(const struct kernel_arguments &arguments)
+#define PORT_KERNEL_LARGE(name) PORT_KERNEL(name)
 
 struct simulated_entry {
     simulated_entry(const char *name, void (*kernel)(const struct kernel_arguments &arguments))

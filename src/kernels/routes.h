@@ -16,26 +16,26 @@
 
 #include "kernels/portable.h"
 
+/* `Message`: struct kernel_arguments, or what has its members kind, rank, root, units, src, dst, the strides and the rows. */
 enum { KIND_ALL_GATHER = 2, KIND_BROADCAST = 3, KIND_ALL_TO_ALL = 4, KIND_BARRIER = 5 }; /* tutti_collective */
 
-PORT_DEVICE uint64_t route_bytes_to(const struct kernel_arguments &arguments)
+template <class Message> PORT_DEVICE uint64_t route_bytes_to(const Message &message)
 {
-    bool sends =
-        arguments.kind != KIND_BARRIER && (arguments.kind != KIND_BROADCAST || arguments.root == arguments.rank);
-    return sends ? arguments.units : 0;
+    bool sends = message.kind != KIND_BARRIER && (message.kind != KIND_BROADCAST || message.root == message.rank);
+    return sends ? message.units : 0;
 }
 
-PORT_DEVICE uint64_t route_bytes_from(const struct kernel_arguments &arguments, uint32_t peer)
+template <class Message> PORT_DEVICE uint64_t route_bytes_from(const Message &message, uint32_t peer)
 {
-    bool comes = arguments.kind != KIND_BARRIER && (arguments.kind != KIND_BROADCAST || arguments.root == peer);
-    return comes ? arguments.units : 0;
+    bool comes = message.kind != KIND_BARRIER && (message.kind != KIND_BROADCAST || message.root == peer);
+    return comes ? message.units : 0;
 }
 
 /* Four bytes from `offset` of what goes to `peer`; bytes beyond the end are 0. */
-PORT_DEVICE uint32_t route_load(const struct kernel_arguments &arguments, uint32_t peer, uint64_t offset)
+template <class Message> PORT_DEVICE uint32_t route_load(const Message &message, uint32_t peer, uint64_t offset)
 {
-    uint64_t bytes = route_bytes_to(arguments);
-    uint64_t at = arguments.src + (arguments.kind == KIND_ALL_TO_ALL ? peer * arguments.src_stride : 0) + offset;
+    uint64_t bytes = route_bytes_to(message);
+    uint64_t at = message.src + (message.kind == KIND_ALL_TO_ALL ? peer * message.src_stride : 0) + offset;
     if (offset + 4 <= bytes && (at & 3) == 0) {
         return *reinterpret_cast<const uint32_t *>(at);
     }
@@ -47,49 +47,50 @@ PORT_DEVICE uint32_t route_load(const struct kernel_arguments &arguments, uint32
 }
 
 /* Address of byte `offset` of what comes from `peer`. */
-PORT_DEVICE uint64_t route_destination(const struct kernel_arguments &arguments, uint32_t peer, uint64_t offset)
+template <class Message> PORT_DEVICE uint64_t route_destination(const Message &message, uint32_t peer, uint64_t offset)
 {
-    if (arguments.row_bytes != 0) {
-        uint64_t from_start = arguments.row_first + offset;
-        uint64_t row = from_start / arguments.row_bytes;
-        return arguments.dst + row * arguments.row_stride + peer * arguments.row_bytes +
-               (from_start - row * arguments.row_bytes);
+    if (message.row_bytes != 0) {
+        uint64_t from_start = message.row_first + offset;
+        uint64_t row = from_start / message.row_bytes;
+        return message.dst + row * message.row_stride + peer * message.row_bytes +
+               (from_start - row * message.row_bytes);
     }
-    return arguments.dst + (arguments.kind == KIND_BROADCAST ? 0 : peer * arguments.dst_stride) + offset;
+    return message.dst + (message.kind == KIND_BROADCAST ? 0 : peer * message.dst_stride) + offset;
 }
 
-PORT_DEVICE void route_store(const struct kernel_arguments &arguments, uint32_t peer, uint64_t offset, uint32_t word)
+template <class Message>
+PORT_DEVICE void route_store(const Message &message, uint32_t peer, uint64_t offset, uint32_t word)
 {
-    uint64_t bytes = route_bytes_from(arguments, peer);
+    uint64_t bytes = route_bytes_from(message, peer);
     if (offset >= bytes) {
         return;
     }
-    uint64_t at = route_destination(arguments, peer, offset);
+    uint64_t at = route_destination(message, peer, offset);
     /* A row may end within the word. */
-    bool together = arguments.row_bytes == 0 || (arguments.row_bytes & 3) == 0;
+    bool together = message.row_bytes == 0 || (message.row_bytes & 3) == 0;
     if (together && offset + 4 <= bytes && (at & 3) == 0) {
         *reinterpret_cast<uint32_t *>(at) = word;
         return;
     }
     for (uint32_t byte = 0; byte < 4 && offset + byte < bytes; byte++) {
-        *reinterpret_cast<uint8_t *>(route_destination(arguments, peer, offset + byte)) = (uint8_t)(word >> (8 * byte));
+        *reinterpret_cast<uint8_t *>(route_destination(message, peer, offset + byte)) = (uint8_t)(word >> (8 * byte));
     }
 }
 
 /* This rank's own part of the result, unless it is in place. */
-PORT_DEVICE void route_keep(const struct kernel_arguments &arguments, uint64_t offset)
+template <class Message> PORT_DEVICE void route_keep(const Message &message, uint64_t offset)
 {
-    uint64_t from = arguments.src + (arguments.kind == KIND_ALL_TO_ALL ? arguments.rank * arguments.src_stride : 0);
-    if (from + offset != route_destination(arguments, arguments.rank, offset)) {
-        route_store(arguments, arguments.rank, offset, route_load(arguments, arguments.rank, offset));
+    uint64_t from = message.src + (message.kind == KIND_ALL_TO_ALL ? message.rank * message.src_stride : 0);
+    if (from + offset != route_destination(message, message.rank, offset)) {
+        route_store(message, message.rank, offset, route_load(message, message.rank, offset));
     }
 }
 
 /* Failed copies leave zeros, so that nothing downstream follows stale indices; a broadcast's root keeps its input. */
-PORT_DEVICE void route_poison(const struct kernel_arguments &arguments, uint32_t peer, uint64_t offset)
+template <class Message> PORT_DEVICE void route_poison(const Message &message, uint32_t peer, uint64_t offset)
 {
-    if (arguments.kind != KIND_BROADCAST || arguments.root != arguments.rank) {
-        route_store(arguments, peer, offset, 0);
+    if (message.kind != KIND_BROADCAST || message.root != message.rank) {
+        route_store(message, peer, offset, 0);
     }
 }
 

@@ -186,12 +186,6 @@ PORT_DEVICE struct turn turn_begin(const struct kernel_arguments &arguments)
     return turn;
 }
 
-/* Between the rounds of one launch. */
-PORT_DEVICE void turn_swap_halves(const struct kernel_arguments &arguments, struct turn &turn)
-{
-    turn.half = 2 * (uint64_t)ARENA_HEAD_BYTES + arguments.half_bytes - turn.half;
-}
-
 /* After the block's first stores to its peers, while they travel: what nobody is in a hurry for. All threads of the block; all of
  * them have read the epoch behind it, so that from here on the block may count itself. Under programmatic launch it does,
  * in `begun`: the addition returns a value, which letting the successor in waits for. It has then been performed, and the
@@ -246,6 +240,29 @@ PORT_DEVICE void turn_end(const struct kernel_arguments &arguments, const struct
     }
     turn_polled(arguments, turn);
     turn_leave(arguments);
+}
+
+/* -- rounds: a launch that takes its message a part at a time --------------------------------------------- */
+
+/* Bytes of the message, or of each block, from `first` on. */
+struct round {
+    uint64_t first, bytes;
+};
+
+PORT_DEVICE struct round round_make(const struct kernel_arguments &arguments, uint32_t number, uint32_t unit_bytes)
+{
+    const uint64_t left = arguments.units - number * arguments.round_units;
+    struct round round;
+    round.first = number * arguments.round_units * unit_bytes;
+    round.bytes = (left < arguments.round_units ? left : arguments.round_units) * unit_bytes;
+    return round;
+}
+
+/* Behind each round: what this thread has emptied is so for the peers' threads before what it pushes next is there. */
+PORT_DEVICE void round_end(const struct kernel_arguments &arguments, struct turn &turn)
+{
+    port_fence_system();
+    turn.half = 2 * (uint64_t)ARENA_HEAD_BYTES + arguments.half_bytes - turn.half;
 }
 
 /* -- self-validating words ------------------------------------------------------------------------ */

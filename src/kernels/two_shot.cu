@@ -51,7 +51,7 @@ PORT_DEVICE void two_shot(const struct kernel_arguments &arguments, struct vec4 
 {
     const struct place place = place_make(arguments);
     const uint64_t bytes = arguments.units * Type::element_bytes;
-    const uint64_t shard_bytes = (uint64_t)(((uint32_t)((bytes + 15) / 16) + world - 1) / world) * 16;
+    const uint64_t shard_bytes = shard_bytes_of<world>(bytes);
     const uint64_t slot_bytes = arguments.half_bytes / (2 * world) / 16 * 16;
     const struct span their_src = shard_of(arguments.src, bytes, shard_bytes, place.peer);
     struct vec4 own;

@@ -21,6 +21,7 @@ static bool fits(enum gpu_protocol protocol, const struct gpu_terms *terms, size
     switch (protocol) {
     case GPU_ONE_SHOT:
     case GPU_REDUCE_SCATTER:
+    case GPU_DIRECT_SCATTER:
         return vecs * 16 <= half / world / 16 * 16;
     case GPU_DIRECT: /* one round */
     case GPU_TWO_SHOT:
@@ -28,6 +29,7 @@ static bool fits(enum gpu_protocol protocol, const struct gpu_terms *terms, size
     case GPU_WORDS:
         return (bytes == 0 ? 1 : (bytes + 3) / 4) * 8 <= half / world / 16 * 16;
     case GPU_COPIES:
+    case GPU_DIRECT_GATHER: /* one round */
         return (bytes == 0 ? 1 : (bytes + 59) / 60) * 64 <= half / world / 64 * 64;
     case GPU_LOCAL:
         return true;
@@ -49,8 +51,27 @@ static void check_geometry(const struct gpu_choice *choice, const struct gpu_ter
     CHECK(geometry.blocks == 1 || geometry.blocks * geometry.threads <= terms->threads_max, "%u x %u threads of %u",
           geometry.blocks, geometry.threads, terms->threads_max);
     CHECK(blocks_max == 0 || geometry.blocks <= blocks_max, "%u blocks of %u", geometry.blocks, blocks_max);
-    CHECK((choice->protocol != GPU_COPIES && choice->protocol != GPU_LOCAL) || geometry.tile_shift >= 5,
+    bool lines = choice->protocol == GPU_COPIES || choice->protocol == GPU_DIRECT_GATHER;
+    CHECK((!lines && choice->protocol != GPU_LOCAL) || geometry.tile_shift >= 5,
           "a warp of the copying kernel serves one peer, tile shift %u", geometry.tile_shift);
+}
+
+/* The direct protocols take what they are meant for, and all of it but for what cannot be cut into an odd number of rounds. */
+static void check_direct(const struct operation *operation, const struct gpu_terms *terms,
+                         const struct gpu_choice *choice)
+{
+    bool direct = gpu_choice_is_direct(choice->protocol);
+    size_t blocks = operation->kind == TUTTI_ALL_REDUCE ? 1 : (size_t)terms->world;
+    size_t bytes = operation->count * choice_unit_bytes(operation) * blocks;
+    bool whole_kind = operation->kind == TUTTI_ALL_REDUCE || operation->kind == TUTTI_REDUCE_SCATTER ||
+                      (operation->kind == TUTTI_ALL_GATHER && operation->row_bytes == 0);
+    bool meant = whole_kind && terms->world > 1 && terms->direct_bytes_min != 0 && bytes >= terms->direct_bytes_min;
+    CHECK(!direct || (meant && choice->launches == 1), "%zu bytes of kind %d go directly from %zu on", bytes,
+          (int)operation->kind, terms->direct_bytes_min);
+    bool smaller = choice->protocol == GPU_ONE_SHOT || choice->protocol == GPU_WORDS;
+    CHECK(direct || !meant || smaller || choice->launches % 2 == 0 || choice->launches == 0,
+          "%zu bytes of kind %d, in %" PRIu64 " launches, do not go directly from %zu on", bytes, (int)operation->kind,
+          choice->launches, terms->direct_bytes_min);
 }
 
 static void check_one(const struct operation *operation, const struct gpu_terms *terms, unsigned blocks_max)
@@ -61,7 +82,11 @@ static void check_one(const struct operation *operation, const struct gpu_terms 
     CHECK(choice.reason != NULL && choice.launch_units > 0, "no reason, or no units");
     size_t covered = 0;
     uint64_t parts = choice.launches * choice.rounds;
-    CHECK(choice.rounds % 2 == 1 && (choice.rounds == 1 || choice.protocol == GPU_DIRECT), "%u rounds", choice.rounds);
+    CHECK(choice.rounds % 2 == 1 && (choice.rounds == 1 || gpu_choice_is_direct(choice.protocol)), "%u rounds",
+          choice.rounds);
+    CHECK(choice.protocol != GPU_DIRECT_GATHER || choice.rounds == 1 || choice.launch_units % 240 == 0,
+          "a round ends within a line, or within a vector, after %zu bytes", choice.launch_units);
+    check_direct(operation, terms, &choice);
     for (uint64_t index = 0; index < parts; index++) {
         size_t first = (size_t)index * choice.launch_units;
         CHECK(first == 0 || first < operation->count, "part %" PRIu64 " of %" PRIu64 " has nothing to do", index,
@@ -99,6 +124,9 @@ int main(void)
         };
         if (operation.kind == TUTTI_BARRIER) {
             operation.count = 0;
+        }
+        if (operation.kind == TUTTI_ALL_GATHER && ranks_random(&random) % 4 == 0) {
+            operation.row_bytes = 1;
         }
         struct gpu_terms terms = {.world = (int)(ranks_random(&random) % KERNEL_WORLD_MAX) + 1};
         terms.half_bytes = gpu_choice_half_bytes(terms.world, random_size(&random) + 1);

@@ -43,6 +43,10 @@ static driver_function function_for(const struct group *group, const struct oper
         return kernels->two_shot[operation->dtype];
     case GPU_DIRECT:
         return kernels->direct[operation->dtype];
+    case GPU_DIRECT_SCATTER:
+        return kernels->direct_scatter[operation->dtype];
+    case GPU_DIRECT_GATHER:
+        return kernels->direct_gather;
     case GPU_REDUCE_SCATTER:
         return kernels->reduce_scatter[operation->dtype];
     case GPU_WORDS:
@@ -118,14 +122,17 @@ static bool place_find(const struct group *group, const void *pointer, size_t by
     return true;
 }
 
-/* Whether this rank could go directly: its own affair, which the kernel puts to the vote. */
+/* Whether this rank could go directly through symmetric memory: its own affair, which the kernel puts to the vote. */
 static void route_fill(const struct group *group, const struct operation *operation, struct direct_route *route)
 {
     struct direct_route found;
-    size_t bytes = operation->count * choice_unit_bytes(operation);
+    size_t block = operation->count * choice_unit_bytes(operation);
+    size_t all = block * (size_t)group->options.world;
+    bool gathers = operation->kind == TUTTI_ALL_GATHER, scatters = operation->kind == TUTTI_REDUCE_SCATTER;
     memset(&found, 0, sizeof(found));
-    if (bytes % 16 == 0 && place_find(group, operation->src, bytes, &found.ballot[0], found.src) &&
-        place_find(group, operation->dst, bytes, &found.ballot[1], found.dst)) {
+    found.ballot[0] = found.ballot[1] = BALLOT_PRIVATE;
+    if ((gathers || place_find(group, operation->src, scatters ? all : block, &found.ballot[0], found.src)) &&
+        (scatters || place_find(group, operation->dst, gathers ? all : block, &found.ballot[1], found.dst))) {
         *route = found;
     }
 }
@@ -142,7 +149,7 @@ static tutti_status launch_all(const struct group *group, const struct operation
     }
     arguments.tally = group->note + offsetof(struct note_page, tallies) + call->lane * sizeof(struct direct_tally);
     driver_function function = function_for(group, operation, choice->protocol);
-    bool direct = choice->protocol == GPU_DIRECT;
+    bool direct = gpu_choice_is_direct(choice->protocol);
     if (direct) {
         arguments.rounds = choice->rounds;
         arguments.round_units = choice->launch_units;

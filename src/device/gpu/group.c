@@ -69,7 +69,13 @@ static tutti_status kernels_find(struct group *group, unsigned *resident)
     if (status == TUTTI_OK) {
         status = kernel_find(group, "words", "tutti_words", &kernels->words, resident);
     }
-    const int needed = group->options.world == 1 ? 1 : group->terms.direct_bytes_min == 0 ? 3 : 4;
+    const bool direct = group->options.world > 1 && group->terms.direct_bytes_min != 0;
+    const int needed = group->options.world == 1 ? 1 : direct ? 5 : 3;
+    if (status == TUTTI_OK && direct) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "tutti_direct_gather_%d", group->options.world);
+        status = kernel_find(group, "direct_gather", name, &kernels->direct_gather, resident);
+    }
     for (int dtype = 0; dtype < DTYPE_COUNT && status == TUTTI_OK; dtype++) {
         struct {
             const char *part, *stem;
@@ -77,7 +83,8 @@ static tutti_status kernels_find(struct group *group, unsigned *resident)
         } const reductions[] = {{"one_shot", "one_shot", &kernels->one_shot[dtype]},
                                 {"two_shot", "two_shot", &kernels->two_shot[dtype]},
                                 {"two_shot", "reduce_scatter", &kernels->reduce_scatter[dtype]},
-                                {"direct", "direct", &kernels->direct[dtype]}};
+                                {"direct", "direct", &kernels->direct[dtype]},
+                                {"direct_scatter", "direct_scatter", &kernels->direct_scatter[dtype]}};
         for (int index = 0; index < needed && status == TUTTI_OK; index++) {
             char name[64];
             (void)snprintf(name, sizeof(name), "tutti_%s_%s_%d", reductions[index].stem, dtypes[dtype],
@@ -191,8 +198,9 @@ static struct group *group_new(const struct group_options *options)
     group->terms.world = options->world;
     group->terms.half_bytes = gpu_choice_half_bytes(options->world, options->message_bytes_max);
     group->terms.one_shot_bytes_max = gpu_choice_one_shot_bytes_max(options->world);
-    /* Whether peers' accesses to ordinary memory are coherent on AMD is not known: nobody has run it there. */
-    group->terms.direct_bytes_min = options->device->driver->vendor == &driver_cuda ? gpu_choice_direct_bytes_min() : 0;
+    /* Whether peers' accesses to ordinary memory are coherent on AMD is not known, nobody has run it there: only on request. */
+    bool direct = options->device->driver->vendor == &driver_cuda || settings_number(SETTING_GPU_DIRECT_BYTES_MIN) > 0;
+    group->terms.direct_bytes_min = direct ? gpu_choice_direct_bytes_min() : 0;
     group->lane_bytes = (ARENA_HEAD_BYTES + 2 * group->terms.half_bytes + LANE_ALIGN - 1) / LANE_ALIGN * LANE_ALIGN;
     group->launch_flags = launch_flags(options);
     segments_retain(group);
@@ -449,7 +457,7 @@ void gpu_group_stats(struct group *group, tutti_stats *stats)
     stats->captured = atomic_load_explicit(&counts->captured, memory_order_relaxed);
     stats->one_shot = protocols[GPU_ONE_SHOT];
     stats->two_shot = protocols[GPU_TWO_SHOT];
-    stats->direct = protocols[GPU_DIRECT];
+    stats->direct = protocols[GPU_DIRECT] + protocols[GPU_DIRECT_SCATTER] + protocols[GPU_DIRECT_GATHER];
     stats->exchange = protocols[GPU_WORDS] + protocols[GPU_REDUCE_SCATTER] + protocols[GPU_COPIES];
     stats->local = protocols[GPU_LOCAL];
     for (int lane = 0; lane < group->options.lanes; lane++) {

@@ -25,8 +25,9 @@ struct segment;
 
 /* The functions for this group's world; those that are not needed in it are NULL. */
 struct kernels {
-    driver_function one_shot[DTYPE_COUNT], two_shot[DTYPE_COUNT], direct[DTYPE_COUNT], reduce_scatter[DTYPE_COUNT];
-    driver_function copies, words;
+    driver_function one_shot[DTYPE_COUNT], two_shot[DTYPE_COUNT], reduce_scatter[DTYPE_COUNT];
+    driver_function direct[DTYPE_COUNT], direct_scatter[DTYPE_COUNT];
+    driver_function copies, words, direct_gather;
 };
 
 /* A page of host memory that the device can write: the failure note, and room for counters on their way to the host. */

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * direct_gather.cu - P5 for all_gather: by vote (vote.h), each rank writes its block to all ranks' results; else it goes through the
+ * staging, in the same launch: large messages.
+ *
+ * The staged way is that of copies.cu, in rounds as in direct.cu. A tile of 1 << tile_shift threads there takes lines whose payload
+ * is 15 << tile_shift bytes: 15 << (tile_shift - 4) whole vectors, which are a block's tile here.
+ */
+#include "kernels/lines.h"
+#include "kernels/vote.h"
+
+/* One round, for routes.h. */
+struct gather_message {
+    static constexpr uint32_t kind = KIND_ALL_GATHER, root = 0;
+    static constexpr uint64_t src_stride = 0, row_bytes = 0, row_stride = 0, row_first = 0;
+    uint32_t rank;
+    uint64_t units, src, dst, dst_stride;
+};
+
+PORT_DEVICE struct gather_message message_make(const struct kernel_arguments &arguments, uint32_t number)
+{
+    const struct round round = round_make(arguments, number, 1);
+    struct gather_message message;
+    message.rank = arguments.rank;
+    message.units = round.bytes;
+    message.src = arguments.src + round.first;
+    message.dst = arguments.dst + round.first;
+    message.dst_stride = arguments.dst_stride;
+    return message;
+}
+
+/* The block's tiles of a round: this rank's vectors, to everybody. */
+template <int world>
+PORT_DEVICE void push_directly(const struct kernel_arguments &arguments, const struct gather_message &message,
+                               const struct direct_route *route)
+{
+    const uint32_t tile_vecs = 15u << (arguments.tile_shift - 4);
+    const uint32_t vecs = (uint32_t)(message.units / 16);
+    const uint64_t behind = message.dst - arguments.dst + arguments.rank * arguments.dst_stride; /* a result's begin */
+    const bool in_place = message.src == arguments.dst + behind;
+    for (uint32_t index = port_thread();; index += port_threads()) {
+        const uint32_t tile = index / tile_vecs;
+        const uint32_t first = (port_block() + tile * port_blocks()) * tile_vecs;
+        if (first >= vecs) {
+            return;
+        }
+        const uint32_t vec = first + (index - tile * tile_vecs);
+        if (vec >= vecs) {
+            continue;
+        }
+        const struct vec4 value = reinterpret_cast<const struct vec4 *>(message.src)[vec];
+#pragma unroll
+        for (uint32_t offset = 0; offset < world; offset++) {
+            uint32_t rank = arguments.rank + offset; /* so that not all write to the same rank first */
+            rank -= rank >= world ? world : 0;
+            if (offset != 0 || !in_place) {
+                port_store_system4(reinterpret_cast<struct vec4 *>(route->dst[rank] + behind) + vec, value);
+            }
+        }
+    }
+}
+
+PORT_DEVICE void go_staged(const struct kernel_arguments &arguments, struct turn &turn)
+{
+    for (uint32_t number = 0; number < arguments.rounds; number++) {
+        const struct gather_message message = message_make(arguments, number);
+        const struct lines_place place = lines_place_make(arguments, message);
+        push_lines(arguments, message, turn, place);
+        take_lines(arguments, message, turn, place);
+        round_end(arguments, turn);
+    }
+}
+
+PORT_DEVICE void poison(const struct kernel_arguments &arguments)
+{
+    for (uint32_t number = 0; number < arguments.rounds; number++) {
+        const struct gather_message message = message_make(arguments, number);
+        poison_lines(message, lines_place_make(arguments, message));
+    }
+}
+
+template <int world>
+PORT_DEVICE void direct_gather(const struct kernel_arguments &arguments, struct direct_route *route)
+{
+    const struct seen_entry<world> seen = entry_see<world>(arguments);
+    const struct gather_message message = message_make(arguments, 0);
+    const bool busy = (uint64_t)port_block() << arguments.tile_shift < vecs_of_message(message.units);
+    struct turn turn = turn_begin(arguments);
+    if (busy) {
+        vote_cast<world>(arguments, turn, seen, arguments.units, route);
+    }
+    turn_announce(arguments, turn);
+    bool failed = false;
+    if (busy && vote_count<world>(arguments, turn, route)) {
+        for (uint32_t number = 0; number < arguments.rounds; number++) {
+            push_directly<world>(arguments, message_make(arguments, number), route);
+        }
+        failed = part_directly<world>(arguments, turn, arguments.units);
+    } else if (busy) {
+        go_staged(arguments, turn);
+        failed = part_staged(arguments, turn, arguments.units);
+    }
+    if (failed) {
+        poison(arguments);
+    }
+    turn_end(arguments, turn);
+}
+
+#define DIRECT_GATHER(world)                                                                                           \
+    PORT_KERNEL_LARGE(tutti_direct_gather_##world)                                                                     \
+    {                                                                                                                  \
+        PORT_SHARED(struct direct_route, route, 1);                                                                    \
+        direct_gather<world>(arguments, route);                                                                        \
+    }
+DIRECT_GATHER(2)
+DIRECT_GATHER(3)
+DIRECT_GATHER(4)
+DIRECT_GATHER(5)
+DIRECT_GATHER(6)
+DIRECT_GATHER(7)
+DIRECT_GATHER(8)
