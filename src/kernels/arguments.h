@@ -86,20 +86,6 @@ struct direct_entry {
     uint64_t src[KERNEL_WORLD_MAX], dst[KERNEL_WORLD_MAX]; /* all ranks' buffers, as this rank's device reaches them */
 };
 
-/* One slot of the table of captured calls, in this rank's own device memory. All zero: poisoned, nobody's. The host writes ticket and
- * addresses first, `commit` last; it clears `commit` first, and writes the rest again only once no kernel of this rank can
- * still be reading it. */
-struct direct_entry {
-    uint64_t commit; /* 0: not committed; else what the ranks agreed on: which commit, and which call of it */
-    uint64_t ticket; /* whose slot it is; tickets are never reused */
-    uint64_t src[KERNEL_WORLD_MAX], dst[KERNEL_WORLD_MAX]; /* all ranks' buffers, as this rank's device reaches them */
-};
-
-/* Direct-capable calls of one lane as they went, replays included; written by block 0 of the kernel, read by the host any time. */
-struct direct_tally {
-    uint64_t direct_calls, direct_bytes, staged_calls, staged_bytes;
-};
-
 /* The first failure that a kernel of this rank met, in host memory that the device can write. */
 struct failure_note {
     uint32_t state; /* 0; 1 while it is written; 2 once complete */
@@ -148,9 +134,6 @@ struct kernel_arguments {
     uint64_t src_stride, dst_stride;
     uint64_t row_bytes, row_stride; /* all_gather_rows: dst's row is row_stride long; 0: dense blocks */
     uint64_t row_first;             /* byte of the dense source rows at which this launch begins */
-    uint64_t entry;                 /* struct direct_entry of this call's slot; 0: it has none */
-    uint64_t ticket;
-    uint64_t tally;                 /* struct direct_tally in host memory, as the device sees it */
     uint64_t round_units;           /* direct: what the staging holds at a time */
     uint64_t entry;                 /* struct direct_entry of this call's slot; 0: it has none */
     uint64_t ticket;                /* that the entry must have to be this call's */

@@ -5,10 +5,11 @@
  * Ownership is that of two_shot.cu. Directly (vote.h), the owner of a shard reads the ranks' inputs where they are and writes the sums
  * to the ranks' outputs. The message is taken in rounds of what an inbox holds, so that a block's elements are the same on both ways.
  *
- * The staged way does each round as two_shot.cu would, with the halves in turns. The rounds' number is odd: the last round's half is
- * then the first one's, and the next launch begins with the other. Between two launches the end of a grid orders the emptying
- * of a half before its next use; between rounds a fence does, of each thread for itself: the slots that a thread empties are
- * filled again by the one thread of the peer that this one sends to, two rounds later.
+ * The staged way does each round as two_shot.cu would, with the halves in turns. Between two launches the end of a grid orders the
+ * emptying of a half before its next use; between rounds a fence does, of each thread for itself: the slots that a thread empties
+ * are filled again by the one thread of the peer that this one sends to, two rounds later, after what this one sends in the round
+ * between. The last round is shorter, and some threads have no part in it: so behind several rounds the blocks wait for one another
+ * (vote.h), and whoever ends his call knows that all inboxes are empty.
  */
 #include "kernels/shards.h"
 #include "kernels/vote.h"
@@ -73,7 +74,7 @@ PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct vec4 *t
     turn_announce(arguments, turn);
     if (busy && vote_count<world>(arguments, turn, route)) {
         go_directly<Type, world>(arguments, place, route);
-        if (part_directly<world>(arguments, turn, bytes)) {
+        if (part<world>(arguments, turn, true, bytes)) {
             poison<Type, world>(arguments, place);
         }
     } else if (busy) {
@@ -82,7 +83,7 @@ PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct vec4 *t
         } else {
             go_staged<Type, world, false>(arguments, turn, place, tile);
         }
-        (void)part_staged(arguments, turn, bytes);
+        (void)part<world>(arguments, turn, false, bytes);
     }
     turn_end(arguments, turn);
 }

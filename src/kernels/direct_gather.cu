@@ -83,8 +83,8 @@ template <int world>
 PORT_DEVICE void direct_gather(const struct kernel_arguments &arguments, struct direct_route *route)
 {
     const struct seen_entry<world> seen = entry_see<world>(arguments);
-    const struct gather_message message = message_make(arguments, 0);
-    const bool busy = (uint64_t)port_block() << arguments.tile_shift < vecs_of_message(message.units);
+    const uint64_t vecs = vecs_of_message(round_make(arguments, 0, 1).bytes);
+    const bool busy = (uint64_t)port_block() << arguments.tile_shift < vecs;
     struct turn turn = turn_begin(arguments);
     if (busy) {
         vote_cast<world>(arguments, turn, seen, arguments.units, route);
@@ -95,10 +95,10 @@ PORT_DEVICE void direct_gather(const struct kernel_arguments &arguments, struct 
         for (uint32_t number = 0; number < arguments.rounds; number++) {
             push_directly<world>(arguments, message_make(arguments, number), route);
         }
-        failed = part_directly<world>(arguments, turn, arguments.units);
+        failed = part<world>(arguments, turn, true, arguments.units);
     } else if (busy) {
         go_staged(arguments, turn);
-        failed = part_staged(arguments, turn, arguments.units);
+        failed = part<world>(arguments, turn, false, arguments.units);
     }
     if (failed) {
         poison(arguments);

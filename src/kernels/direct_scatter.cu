@@ -60,7 +60,7 @@ PORT_DEVICE void direct_scatter(const struct kernel_arguments &arguments, struct
     turn_announce(arguments, turn);
     if (busy && vote_count<world>(arguments, turn, route)) {
         go_directly<Type, world>(arguments, place, route);
-        if (part_directly<world>(arguments, turn, bytes)) {
+        if (part<world>(arguments, turn, true, bytes)) {
             poison<Type>(arguments, place);
         }
     } else if (busy) {
@@ -69,7 +69,7 @@ PORT_DEVICE void direct_scatter(const struct kernel_arguments &arguments, struct
         } else {
             go_staged<Type, world, false>(arguments, turn, place, tile);
         }
-        (void)part_staged(arguments, turn, bytes);
+        (void)part<world>(arguments, turn, false, bytes);
     }
     turn_end(arguments, turn);
 }

@@ -249,6 +249,7 @@ struct round {
     uint64_t first, bytes;
 };
 
+/* The last one may be shorter than all others. */
 PORT_DEVICE struct round round_make(const struct kernel_arguments &arguments, uint32_t number, uint32_t unit_bytes)
 {
     const uint64_t left = arguments.units - number * arguments.round_units;

@@ -10,7 +10,8 @@
  * that a commit came while some of them had begun.
  *
  *     start[b][r] in p's arena:  | ballot | ballot | call + 1 |    the last with release: r's input is complete
- *     done[b][r]                 | call + 1 |                      with release: r's block has finished with p's buffers
+ *     done[b][r]                 | call + 1 |                      with release: r's block has finished with p's buffers, and
+ *                                                                  with its own inboxes
  *
  * One thread of a block finds out what the ballot is, and says it to all others: two that looked for themselves could see a commit
  * come between them, and tell one peer this and the other one that.
@@ -19,6 +20,9 @@
  * device is idle nobody uses them, and they may be unmapped. One flag of a kind suffices: A sets it for the next call only after
  * its own call was complete, which needed something of block b of every rank behind its reading of A's flag. A block without
  * elements would neither wait nor be waited for: it must not vote.
+ *
+ * A block that goes the staged way in several rounds ends with done flags as well: the rounds take the halves in turns, so the next
+ * call may fill again what was filled in the last round but one, and that a peer has emptied this nothing else would tell.
  */
 #ifndef TUTTI_KERNELS_VOTE_H
 #define TUTTI_KERNELS_VOTE_H
@@ -169,35 +173,27 @@ PORT_DEVICE void tally_add(const struct kernel_arguments &arguments, bool direct
     }
 }
 
-/* All threads of a block that went directly: waits until its peers have, too. True: the call has failed. Counted while the flags
- * travel. */
+/* The end of a block's call, for all its threads. Where it went directly, and where it took several rounds, it waits until its peers
+ * have come here, too. True: the call has failed. (A direct call is counted while the flags travel.) */
 template <int world>
-PORT_DEVICE bool part_directly(const struct kernel_arguments &arguments, struct turn &turn, uint64_t bytes)
+PORT_DEVICE bool part(const struct kernel_arguments &arguments, struct turn &turn, bool directly, uint64_t bytes)
 {
     port_sync_stored();
     const uint32_t peer = port_thread();
-    const bool waits = peer < world && peer != arguments.rank;
+    const bool waits = (directly || arguments.rounds > 1) && peer < world && peer != arguments.rank;
     if (waits) {
         port_store_release_system8(&flags_in(arguments.lanes[peer])->done[port_block()][arguments.rank],
                                    turn.epoch + 1);
     }
-    tally_add(arguments, true, 1, bytes);
+    if (directly) {
+        tally_add(arguments, true, 1, bytes);
+    }
     if (waits) {
         await_flag(arguments, turn, &flags_in(arguments.own)->done[port_block()][peer], peer);
     }
     const bool failed = port_sync_or(turn.failed);
-    if (failed) {
-        tally_add(arguments, true, ~(uint64_t)0, ~bytes + 1);
-    }
-    return failed;
-}
-
-/* All threads of a block that did not. True: the call has failed. */
-PORT_DEVICE bool part_staged(const struct kernel_arguments &arguments, const struct turn &turn, uint64_t bytes)
-{
-    const bool failed = port_sync_or(turn.failed);
-    if (!failed) {
-        tally_add(arguments, false, 1, bytes);
+    if (directly == failed) {
+        tally_add(arguments, directly, failed ? ~(uint64_t)0 : 1, failed ? ~bytes + 1 : bytes);
     }
     return failed;
 }

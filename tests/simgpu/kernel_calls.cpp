@@ -42,13 +42,30 @@ struct target {
     bool own;        /* ... this rank's */
     uint64_t offset; /* ... there */
     bool inbox;      /* ... behind the arena's head */
+    bool table;      /* in a table of captured calls instead: */
+    uint64_t field;  /* offset in an entry */
 };
+
+/* Anything else would end the program. */
+static void check_inside(struct machine &machine, const void *pointer, uint32_t bytes)
+{
+    uint64_t address = reinterpret_cast<uint64_t>(pointer), end = machine.options.memory_end;
+    if (end != 0 && (address < machine.options.memory_begin || address > end || bytes > end - address)) {
+        machine_fail(machine, "an access to memory that nobody has");
+        machine_pause(machine);
+    }
+}
 
 static struct target find_target(struct machine &machine, const void *pointer)
 {
-    struct target target = {reinterpret_cast<uint64_t>(pointer), false, false, 0, false};
+    struct target target = {reinterpret_cast<uint64_t>(pointer), false, false, 0, false, false, 0};
     const struct region *region = memory_region(machine.memory, target.address);
     if (region == nullptr) {
+        return target;
+    }
+    if (region->holds == holds::table) {
+        target.table = true;
+        target.field = (target.address - region->base) % sizeof(struct direct_entry);
         return target;
     }
     target.known = true;
@@ -65,6 +82,89 @@ static struct target find_target(struct machine &machine, const void *pointer)
 static bool is(const struct machine &machine, uint32_t mutant)
 {
     return machine.options.mutant == mutant;
+}
+
+/* -- flags of the direct protocols ------------------------------------------------------------------- */
+
+enum class flag { none, ballot, call, done };
+struct flag_place {
+    enum flag flag;
+    uint32_t writer, word;
+};
+
+static struct flag_place find_flag(const struct target &target)
+{
+    const uint64_t start_bytes = offsetof(struct arena_flags, done), one = sizeof(arena_flags::start[0][0]);
+    struct flag_place place = {flag::none, 0, 0};
+    if (!target.known || target.offset - ARENA_FLAGS_AT >= sizeof(struct arena_flags)) {
+        return place;
+    }
+    uint64_t offset = target.offset - ARENA_FLAGS_AT;
+    place.flag = flag::done;
+    if (offset < start_bytes) {
+        place.word = (uint32_t)(offset % one / 8);
+        place.writer = (uint32_t)(offset / one % KERNEL_WORLD_MAX);
+        place.flag = place.word < 2 ? flag::ballot : flag::call;
+    }
+    return place;
+}
+
+/* What a thread that looks for itself finds in the slot of its call, and sends; the others' share is in `value`. */
+static uint64_t look_again(struct machine &machine, uint32_t word, uint64_t value)
+{
+    struct thread &self = *machine.current;
+    const struct kernel_arguments &arguments = self.block->grid->arguments;
+    if (arguments.entry == 0 || ((arguments.src | arguments.dst) & 15) != 0) {
+        return value;
+    }
+    uint64_t commit = memory_load(machine, self, arguments.entry + offsetof(struct direct_entry, commit), 8, true);
+    uint64_t ticket = memory_load(machine, self, arguments.entry + offsetof(struct direct_entry, ticket), 8, false);
+    self.committed = word == 0 ? commit != 0 && ticket == arguments.ticket : self.committed;
+    if (!self.committed) {
+        return arguments.route.ballot[word];
+    }
+    return word == 0 ? commit : (uint64_t)BALLOT_COMMITTED;
+}
+
+static uint64_t spoil_ballot(struct machine &machine, const struct flag_place &place, uint64_t value)
+{
+    if (place.flag == flag::ballot && is(machine, MUTANT_EACH_LOOKS)) {
+        value = look_again(machine, place.word, value);
+    }
+    if (place.flag == flag::ballot) {
+        machine.current->block->ballot[place.word] = value;
+    }
+    return value;
+}
+
+/* Flags as they are not. */
+static void spoil_flag(const struct machine &machine, const struct target &target, void *value)
+{
+    const struct block &block = *machine.current->block;
+    const struct kernel_arguments &arguments = block.grid->arguments;
+    struct flag_place place = find_flag(target);
+    uint32_t ignored = (arguments.rank + 1) % (arguments.world == 0 ? 1 : arguments.world);
+    if (place.flag == flag::ballot && is(machine, MUTANT_PEER_IGNORED) && place.writer == ignored) {
+        memcpy(value, &block.ballot[place.word], 8);
+    }
+    if (place.flag == flag::done && is(machine, MUTANT_NO_DONE)) {
+        uint64_t ended = memory_present(arguments.own + offsetof(struct arena_head, ended), 8);
+        uint64_t wanted = ended / EPOCH_UNITS + 1;
+        memcpy(value, &wanted, 8);
+    }
+}
+
+static bool acquires(const struct machine &machine, const struct target &target, enum simulated_order order)
+{
+    bool dropped = (is(machine, MUTANT_COMMIT_RELAXED) && target.table) ||
+                   (is(machine, MUTANT_FLAGS_RELAXED) && find_flag(target).flag != flag::none);
+    return order == SIMULATED_ACQUIRE && !dropped;
+}
+
+static bool releases(const struct machine &machine, const struct target &target, enum simulated_order order)
+{
+    bool dropped = is(machine, MUTANT_DONE_RELAXED) && find_flag(target).flag == flag::done;
+    return order == SIMULATED_RELEASE && !dropped;
 }
 
 /* -- polling --------------------------------------------------------------------------------------- */
@@ -127,6 +227,12 @@ static void spoil_load(const struct machine &machine, const struct target &targe
         words[0] = 0;
     }
     memcpy(value, words, bytes);
+    if (is(machine, MUTANT_TICKET_IGNORED) && target.table && target.field == offsetof(struct direct_entry, ticket)) {
+        memcpy(value, &machine.current->block->grid->arguments.ticket, 8);
+    }
+    if (bytes == 8) {
+        spoil_flag(machine, target, value);
+    }
 }
 
 /* False: the store is swallowed. */
@@ -188,11 +294,12 @@ extern "C" void simulated_load(const void *from, void *value, uint32_t bytes, en
 {
     struct machine &machine = *machine_here;
     machine_pause(machine);
+    check_inside(machine, from, bytes);
     struct target target = find_target(machine, from);
     if (is(machine, MUTANT_EPOCH_FROM_ENDED) && target.known && target.offset == offsetof(struct arena_head, begun)) {
         target.address += sizeof(uint64_t); /* `ended` */
     }
-    bool acquire = order == SIMULATED_ACQUIRE;
+    bool acquire = acquires(machine, target, order);
     if (scope == SIMULATED_DEVICE) {
         check_counter(machine, target);
     }
@@ -215,8 +322,10 @@ extern "C" void simulated_store(void *to, const void *value, uint32_t bytes, enu
 {
     struct machine &machine = *machine_here;
     machine_pause(machine);
+    check_inside(machine, to, bytes);
     forget_polling(*machine.current);
     struct target target = find_target(machine, to);
+    bool release = releases(machine, target, order);
     uint32_t words[4];
     memcpy(words, value, bytes);
     if (!spoil_store(machine, target, words, bytes / 4)) {
@@ -224,11 +333,12 @@ extern "C" void simulated_store(void *to, const void *value, uint32_t bytes, enu
     }
     bool torn = bytes == 8 && is(machine, MUTANT_TORN_PAIRS) && target.inbox;
     if (bytes == 8 && !torn) {
-        store(machine, target.address, (uint64_t)words[1] << 32 | words[0], 8, false, order == SIMULATED_RELEASE);
+        uint64_t whole = spoil_ballot(machine, find_flag(target), (uint64_t)words[1] << 32 | words[0]);
+        store(machine, target.address, whole, 8, false, release);
         return;
     }
     for (uint32_t part = 0; part < bytes / 4; part++) {
-        store(machine, target.address + 4 * part, words[part], 4, false, order == SIMULATED_RELEASE);
+        store(machine, target.address + 4 * part, words[part], 4, false, release);
     }
 }
 

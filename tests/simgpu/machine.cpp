@@ -323,7 +323,7 @@ void machine_reset(struct machine &machine, const struct machine_options &option
     machine.idle = machine.fibers;
     machine.current = nullptr;
     machine.incomplete = 0;
-    for (int rank = 0; rank < KERNEL_WORLD_MAX; rank++) {
+    for (int rank = 0; rank < 2 * KERNEL_WORLD_MAX; rank++) {
         machine.resident[rank] = 0;
         machine.rank_steps[rank] = 0;
     }

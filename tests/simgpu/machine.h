@@ -60,6 +60,7 @@ struct thread {
     uint64_t last_slot;
     uint32_t exchanges;
     uint32_t exchanged[4];
+    bool committed; /* MUTANT_EACH_LOOKS: what it found */
 };
 
 /* Four neighbouring threads that pass values. */
@@ -76,6 +77,7 @@ struct block {
     bool any, gathering; /* the last barrier's answer; that of the one under way */
     uint32_t phase;      /* barriers passed */
     bool let_in, exchanges;
+    uint64_t ballot[2];         /* MUTANT_PEER_IGNORED: what it has last sent */
     struct store_buffer buffer; /* stores of all its threads from before the last barrier */
     struct view seen;
     std::vector<struct quartet> quartets;
@@ -115,6 +117,8 @@ struct machine_options {
     uint32_t mutant;
     uint64_t steps_max;  /* a run that takes more is a failure */
     uint64_t half_bytes; /* of the arenas, for mutants */
+    /* Shared accesses of threads lie here, or the run has failed; 0: anywhere. */
+    uint64_t memory_begin, memory_end;
     /* The peers are other threads and processes: time is real, and who finds everybody waiting waits. */
     bool live;
     /* An assumption, not a rule of the vendors' models: an addition to a counter is performed after what its block stored
@@ -136,9 +140,9 @@ struct machine {
     std::vector<struct fiber *> fibers, idle; /* all, and those without a thread */
     struct fiber *outside;
     struct thread *current;
-    uint32_t incomplete; /* grids */
-    uint32_t resident[KERNEL_WORLD_MAX];
-    uint64_t rank_steps[KERNEL_WORLD_MAX];
+    uint32_t incomplete;                     /* grids */
+    uint32_t resident[2 * KERNEL_WORLD_MAX]; /* the upper half: hosts, which take no device's room */
+    uint64_t rank_steps[2 * KERNEL_WORLD_MAX];
     uint64_t steps, clock_ns;
     uint32_t rounds;     /* how often everybody was found waiting */
     std::string failure; /* empty: none */

@@ -73,9 +73,9 @@ uint64_t memory_present(uint64_t address, uint32_t bytes)
                       : __atomic_load_n(reinterpret_cast<const uint32_t *>(address), __ATOMIC_RELAXED);
 }
 
-void memory_add_region(struct machine &machine, void *base, size_t bytes, int owner)
+void memory_add_region(struct machine &machine, void *base, size_t bytes, int owner, enum holds holds)
 {
-    struct region region = {reinterpret_cast<uint64_t>(base), bytes, owner, {}};
+    struct region region = {reinterpret_cast<uint64_t>(base), bytes, owner, holds, {}};
     region.words.resize(bytes / 4);
     for (size_t at = 0; at < region.words.size(); at++) {
         region.words[at].values[0] = static_cast<const uint32_t *>(base)[at];

@@ -54,9 +54,12 @@ struct word {
     uint32_t values[WORD_PAST];
 };
 
+enum class holds { arena, table }; /* struct arena_head and what follows it; an array of struct direct_entry */
+
 struct region {
     uint64_t base, bytes;
     int owner; /* rank */
+    enum holds holds;
     std::vector<struct word> words;
 };
 
@@ -96,7 +99,7 @@ struct memory {
 };
 
 /* Words that `machine` must know the past of. Their contents now are their past. */
-void memory_add_region(struct machine &machine, void *base, size_t bytes, int owner);
+void memory_add_region(struct machine &machine, void *base, size_t bytes, int owner, enum holds holds = holds::arena);
 struct region *memory_region(struct memory &memory, uint64_t address);
 
 /* A load of 4 or 8 bytes by `thread`. */

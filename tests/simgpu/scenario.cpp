@@ -14,13 +14,38 @@ namespace simgpu
 const char *family_name(uint32_t family)
 {
     static const char *const names[FAMILY_COUNT] = {
-        "one_shot",     "two_shot", "reduce_scatter", "direct", "copies", "words",   "mixed",
-        "programmatic", "foreign",  "lanes",          "absent", "late",   "aborted",
+        "one_shot", "two_shot",     "reduce_scatter", "direct", "direct_scatter", "direct_gather", "copies",  "words",
+        "mixed",    "programmatic", "foreign",        "lanes",  "absent",         "late",          "aborted",
     };
     return family < FAMILY_COUNT ? names[family] : "?";
 }
 
-enum protocol { ONE_SHOT, TWO_SHOT, REDUCE_SCATTER, DIRECT, COPIES, WORDS, PROTOCOLS };
+enum protocol { ONE_SHOT, TWO_SHOT, REDUCE_SCATTER, DIRECT, DIRECT_SCATTER, DIRECT_GATHER, COPIES, WORDS, PROTOCOLS };
+
+bool call_is_direct(const struct call &call)
+{
+    return call.kernel_stem != nullptr && call.kernel_stem[6] == 'd';
+}
+
+uint32_t call_unit_bytes(const struct call &call)
+{
+    bool reduces = call.kind == TUTTI_ALL_REDUCE || call.kind == TUTTI_REDUCE_SCATTER;
+    return !reduces ? 1 : call.dtype == TUTTI_F32 ? 4 : 2;
+}
+
+bool call_is_whole(const struct scenario &scenario, const struct call &call)
+{
+    bool whole = call.units * call_unit_bytes(call) % 16 == 0;
+    for (uint32_t rank = 0; rank < scenario.world; rank++) {
+        whole = whole && call.dst_shift[rank] == 0 && (call.in_place[rank] || call.src_shift[rank] == 0);
+    }
+    return whole;
+}
+
+bool scenario_expects_failure(const struct scenario &scenario)
+{
+    return scenario.family == FAMILY_ABSENT || scenario.family == FAMILY_ABORTED || scenario.family == FAMILY_LATE;
+}
 
 static void draw_reduction(struct random &random, struct call &call, uint32_t world)
 {
@@ -42,36 +67,37 @@ static void draw_reduction(struct random &random, struct call &call, uint32_t wo
     }
 }
 
-/* In rounds of whole vectors. Only whole vectors at whole addresses are ever committed. */
+/* In rounds of whole vectors, or lines. Mostly whole vectors at whole addresses. */
 static void draw_direct(struct random &random, struct call &call, bool one_round)
 {
     static const enum votes drawn[] = {votes::all, votes::all, votes::none, votes::mixed};
-    uint32_t elements = call.dtype == TUTTI_F32 ? 4 : 8;
+    uint64_t align = call.kind == TUTTI_ALL_GATHER ? 240 : 16 / call_unit_bytes(call);
     call.votes = drawn[random.below(4)];
-    if (call.votes != votes::none) {
-        call.units = (call.units + elements - 1) / elements * elements;
+    if (random.chance(54000)) {
+        uint64_t vec = 16 / call_unit_bytes(call);
+        call.units = (call.units + vec - 1) / vec * vec;
         memset(call.src_shift, 0, sizeof(call.src_shift));
         memset(call.dst_shift, 0, sizeof(call.dst_shift));
     }
-    uint64_t vecs = (call.units + elements - 1) / elements;
+    uint64_t parts = (call.units + align - 1) / align;
     uint64_t wanted = one_round ? 1 : 1 + 2 * random.below(3);
-    uint64_t most = (vecs + wanted - 1) / wanted;
-    call.rounds = (uint32_t)((vecs + most - 1) / most);
-    if (call.rounds % 2 == 0) { /* too few vectors for that */
-        most = vecs;
+    uint64_t most = (parts + wanted - 1) / wanted;
+    call.rounds = (uint32_t)((parts + most - 1) / most);
+    if (call.rounds % 2 == 0) { /* too short for that */
+        most = parts;
         call.rounds = 1;
     }
-    call.round_units = most * elements;
+    call.round_units = most * align;
 }
 
-static void draw_copy(struct random &random, struct call &call, uint32_t world)
+static void draw_copy(struct random &random, struct call &call, uint32_t world, bool gathers)
 {
     static const uint32_t kinds[] = {TUTTI_ALL_GATHER, TUTTI_BROADCAST, TUTTI_ALL_TO_ALL, TUTTI_BARRIER};
-    call.kind = kinds[random.below(call.words ? 4 : 3)];
+    call.kind = gathers ? (uint32_t)TUTTI_ALL_GATHER : kinds[random.below(call.words ? 4 : 3)];
     call.root = random.below(world);
     uint32_t most = call.words ? (5u * call.blocks << call.tile_shift) * 2 : (5u * call.blocks << call.tile_shift) * 8;
     call.units = call.kind == TUTTI_BARRIER ? 0 : 1 + random.below(most);
-    if (call.kind == TUTTI_ALL_GATHER && random.chance(20000)) {
+    if (call.kind == TUTTI_ALL_GATHER && !gathers && random.chance(20000)) {
         call.row_bytes = 1 + random.below(24);
         call.row_stride = call.row_bytes * world + random.below(9);
         call.units = std::max<uint64_t>(1, call.units / call.row_bytes) * call.row_bytes;
@@ -86,26 +112,34 @@ static void draw_copy(struct random &random, struct call &call, uint32_t world)
 
 static struct call draw_call(struct random &random, uint32_t protocol, uint32_t world, bool one_round)
 {
-    static const char *const stems[] = {"tutti_one_shot", "tutti_two_shot", "tutti_reduce_scatter",
-                                        "tutti_direct",   nullptr,          nullptr};
+    static const char *const stems[] = {"tutti_one_shot",
+                                        "tutti_two_shot",
+                                        "tutti_reduce_scatter",
+                                        "tutti_direct",
+                                        "tutti_direct_scatter",
+                                        "tutti_direct_gather",
+                                        nullptr,
+                                        nullptr};
     struct call call = {};
     call.kernel_stem = stems[protocol];
     call.blocks = 1u << random.below(3); /* a power of two */
     call.words = protocol == WORDS;
-    if (protocol == COPIES) {
+    call.slot = NO_SLOT;
+    if (protocol == COPIES || protocol == DIRECT_GATHER) {
         call.blocks = 1u << random.below(2);
         call.tile_shift = 5 + random.chance(8192);
     } else {
         call.tile_shift = random.below(random.chance(6000) ? 6 : 3);
     }
-    if (protocol == COPIES || protocol == WORDS) {
-        draw_copy(random, call, world);
+    if (protocol == COPIES || protocol == WORDS || protocol == DIRECT_GATHER) {
+        draw_copy(random, call, world, protocol == DIRECT_GATHER);
     } else {
-        call.kind = protocol == REDUCE_SCATTER ? TUTTI_REDUCE_SCATTER : TUTTI_ALL_REDUCE;
+        bool scatters = protocol == REDUCE_SCATTER || protocol == DIRECT_SCATTER;
+        call.kind = scatters ? TUTTI_REDUCE_SCATTER : TUTTI_ALL_REDUCE;
         draw_reduction(random, call, world);
     }
     call.rounds = 1;
-    if (protocol == DIRECT) {
+    if (call_is_direct(call)) {
         draw_direct(random, call, one_round);
     }
     call.produced = random.chance(16384);
@@ -116,34 +150,53 @@ static struct call draw_call(struct random &random, uint32_t protocol, uint32_t 
 /* Bytes that a half must have for a call: the protocols' files say how they cut it. */
 static uint64_t half_needed(const struct call &call, uint32_t world)
 {
-    uint64_t bytes = call.units * (call.dtype == TUTTI_F32 ? 4 : 2);
-    uint64_t vecs = (bytes + 15) / 16;
-    if (call.kernel_stem == nullptr) {
-        uint64_t slot = call.words ? std::max<uint64_t>(1, (call.units + 3) / 4) * 8
-                                   : std::max<uint64_t>(1, (call.units + 59) / 60) * 64;
+    uint64_t units = call_is_direct(call) ? call.round_units : call.units;
+    uint64_t vecs = (units * call_unit_bytes(call) + 15) / 16;
+    if (call_unit_bytes(call) == 1) {
+        uint64_t slot =
+            call.words ? std::max<uint64_t>(1, (units + 3) / 4) * 8 : std::max<uint64_t>(1, (units + 59) / 60) * 64;
         return (slot + 63) / 64 * 64 * world;
     }
-    if (call.kernel_stem[6] == 'd') {
-        vecs = call.round_units * (call.dtype == TUTTI_F32 ? 4 : 2) / 16;
-    }
-    if (call.kernel_stem[6] == 't' || call.kernel_stem[6] == 'd') {
+    if (call.kind == TUTTI_ALL_REDUCE && call.kernel_stem[6] != 'o') {
         return (vecs + world - 1) / world * 16 * 2 * world;
     }
     return vecs * 16 * world;
 }
 
+/* A captured call: one of its own, or another replay of one. */
+static void draw_captured(struct random &random, struct scenario &scenario, uint32_t number)
+{
+    struct call &call = scenario.calls[number];
+    uint32_t other = number == 0 ? 0 : random.below(number);
+    call.slot = (int)random.below(SLOTS);
+    if (number != 0 && scenario.calls[other].slot != NO_SLOT && random.chance(45000)) {
+        call = scenario.calls[other];
+        call.produced = true;
+    }
+    bool replay = call.original != number;
+    if (random.chance(replay ? 20000 : 52000)) {
+        scenario.grants.push_back({number, call.original, call.slot, random.chance(32768)});
+    }
+}
+
 static void draw_calls(struct random &random, struct scenario &scenario)
 {
-    static const uint32_t protocols[] = {ONE_SHOT, TWO_SHOT, REDUCE_SCATTER, DIRECT, COPIES, WORDS};
-    bool copies = scenario.family == FAMILY_COPIES;
+    static const uint32_t protocols[] = {ONE_SHOT,       TWO_SHOT,      REDUCE_SCATTER, DIRECT,
+                                         DIRECT_SCATTER, DIRECT_GATHER, COPIES,         WORDS};
+    bool captures = scenario.family >= FAMILY_DIRECT && scenario.family <= FAMILY_DIRECT_GATHER;
+    bool copies = scenario.family == FAMILY_COPIES || scenario.family == FAMILY_DIRECT_GATHER;
     uint32_t count = copies ? 3 + random.below(2) : 3 + random.below(5);
     for (uint32_t number = 0; number < count * scenario.lanes; number++) {
         uint32_t protocol = scenario.family < PROTOCOLS ? protocols[scenario.family] : random.below(PROTOCOLS);
-        if (protocol == COPIES && !copies && random.chance(45000)) {
+        if ((protocol == COPIES || protocol == DIRECT_GATHER) && !copies && random.chance(45000)) {
             protocol = WORDS; /* copies need many threads: fewer of them */
         }
         scenario.calls.push_back(draw_call(random, protocol, scenario.world, scenario.family >= FAMILY_ABSENT));
         scenario.calls.back().lane = number % scenario.lanes;
+        scenario.calls.back().original = number;
+        if (captures && random.chance(45000)) {
+            draw_captured(random, scenario, number);
+        }
     }
     for (const struct call &call : scenario.calls) {
         scenario.half_bytes = std::max(scenario.half_bytes, half_needed(call, scenario.world));
@@ -223,10 +276,15 @@ void scenario_print(const struct scenario &scenario)
         const struct call &call = scenario.calls[at];
         const char *stem = call.kernel_stem != nullptr ? call.kernel_stem : call.words ? "tutti_words" : "tutti_copies";
         printf("  call %zu: %s kind %u dtype %u op %u root %u units %llu blocks %u tile_shift %u lane %u rows "
-               "%llu/%llu%s\n",
+               "%llu/%llu rounds %u of %llu votes %d slot %d original %u%s\n",
                at, stem, call.kind, call.dtype, call.op, call.root, (unsigned long long)call.units, call.blocks,
                call.tile_shift, call.lane, (unsigned long long)call.row_bytes, (unsigned long long)call.row_stride,
-               call.produced ? " produced" : "");
+               call.rounds, (unsigned long long)call.round_units, static_cast<int>(call.votes), call.slot,
+               call.original, call.produced ? " produced" : "");
+    }
+    for (const struct grant &grant : scenario.grants) {
+        printf("  before call %u: slot %d to call %u%s\n", grant.before, grant.slot, grant.call,
+               grant.prompt ? ", committed at once" : "");
     }
 }
 

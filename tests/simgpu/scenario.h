@@ -25,7 +25,11 @@ enum family : uint32_t {
     FAMILY_ONE_SHOT,
     FAMILY_TWO_SHOT,
     FAMILY_REDUCE_SCATTER,
-    FAMILY_DIRECT, /* with buffers that all ranks, some, or none of them can reach */
+    /* With buffers that all ranks, some, or none of them can reach; with captured calls that are replayed, and committed, taken
+     * back, and superseded in their slots meanwhile. */
+    FAMILY_DIRECT,
+    FAMILY_DIRECT_SCATTER,
+    FAMILY_DIRECT_GATHER,
     FAMILY_COPIES,
     FAMILY_WORDS,
     FAMILY_MIXED,        /* all protocols on one lane */
@@ -46,8 +50,11 @@ const char *family_name(uint32_t family);
 /* How the host ends the waiting for a rank that stays away. */
 enum class ending { timeout, abort_words, note_all, note_rank };
 
-/* The ranks' ballots for a call: the same on all of them; none; or each rank draws. */
+/* Whether the ranks know a call's buffers as symmetric memory: all of them; none; or each rank draws. */
 enum class votes { all, none, mixed };
+
+#define SLOTS 2
+#define NO_SLOT (-1)
 
 /* One collective on one lane, the same on all ranks but for alignments. */
 struct call {
@@ -60,10 +67,21 @@ struct call {
     uint32_t rounds; /* direct */
     uint64_t round_units;
     enum votes votes;
+    int slot; /* of a captured call, or NO_SLOT */
+    uint32_t
+        original;  /* the call that was captured: this one, or the one that it is a replay of, with the same buffers */
     bool produced; /* a kernel of the same stream writes the input */
     bool eager;
     bool in_place[KERNEL_WORLD_MAX];
     uint32_t src_shift[KERNEL_WORLD_MAX], dst_shift[KERNEL_WORLD_MAX]; /* bytes off a 16-byte boundary */
+};
+
+/* The hosts give a slot to a call, before another one: in between nobody runs. The commit comes then too if it is prompt, else
+ * whenever a rank's host gets to it, if it does; and some take it back. */
+struct grant {
+    uint32_t before, call;
+    int slot;
+    bool prompt;
 };
 
 struct scenario {
@@ -71,6 +89,7 @@ struct scenario {
     uint32_t family;
     uint32_t world, lanes;
     std::vector<struct call> calls;
+    std::vector<struct grant> grants; /* in the order of `before` */
     uint64_t half_bytes, timeout_ns;
     bool programmatic, early, foreign;
     int absent;           /* rank, or -1 */
@@ -89,6 +108,21 @@ void scenario_print(const struct scenario &scenario);
 
 /* -- between the parts -- */
 
+/* Takes one of the direct protocols. */
+bool call_is_direct(const struct call &call);
+/* Whole vectors on all ranks. */
+bool call_is_whole(const struct scenario &scenario, const struct call &call);
+/* Of its elements; 1: bytes. */
+uint32_t call_unit_bytes(const struct call &call);
+bool scenario_expects_failure(const struct scenario &scenario);
+
+/* scenario_grants.cpp: memory of the ranks' tables and hosts. */
+struct desks {
+    std::vector<struct direct_entry *> tables;  /* [rank], of SLOTS */
+    std::vector<struct direct_tally *> tallies; /* [lane * world + rank]: the hosts' copies */
+    std::vector<uint64_t *> arrived, granted;   /* [rank]: grants that the stream has come to; that are done */
+};
+
 /* Memory of one call of one rank. */
 struct buffers {
     unsigned char *src, *dst;
@@ -103,6 +137,23 @@ unsigned char input_byte(const struct scenario &scenario, uint32_t call, int ran
 /* Extents of a call's buffers. */
 uint64_t call_src_bytes(const struct scenario &scenario, const struct call &call);
 uint64_t call_dst_bytes(const struct scenario &scenario, const struct call &call);
+
+/* A rank's host, while the machine runs. */
+struct host {
+    const struct machine *machine;
+    const struct scenario *scenario;
+    const struct desks *desks;
+    const std::vector<struct buffers> *buffers; /* [call * world + rank] */
+    int rank;
+};
+
+/* What it does, for as long as *host stays where it is; and what its rank's stream does meanwhile, before grant `number`. */
+void grants_launch_host(struct machine &machine, const struct host &host);
+void grants_launch_gate(struct machine &machine, struct stream &stream, const struct desks &desks, uint32_t number);
+
+/* Empty: the tallies are right. */
+std::string grants_check(const struct scenario &scenario, const struct desks &desks,
+                         const std::vector<uint64_t> &arenas);
 
 void call_fill(const struct scenario &scenario, uint32_t call, int rank, const struct buffers &buffers);
 

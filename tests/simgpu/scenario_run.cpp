@@ -18,6 +18,7 @@ struct fill_order {
     int rank;
     struct buffers buffers;
     bool waits;
+    bool again; /* the buffers hold what another call left */
 };
 
 struct run {
@@ -26,9 +27,11 @@ struct run {
     std::vector<unsigned char> memory; /* arenas, notes, buffers */
     std::vector<uint64_t> arenas;      /* [lane * world + rank] */
     std::vector<struct failure_note *> notes;
-    std::vector<struct buffers> buffers;               /* [call * world + rank] */
-    std::vector<struct fill_order> fills;              /* likewise */
-    std::vector<struct grid *> grids;                  /* likewise; nullptr where a rank stays away */
+    std::vector<struct buffers> buffers;  /* [call * world + rank] */
+    std::vector<struct fill_order> fills; /* likewise */
+    std::vector<struct grid *> grids;     /* likewise; nullptr where a rank stays away */
+    struct desks desks;
+    std::vector<struct host> hosts;                    /* [rank] */
     std::vector<std::vector<unsigned char>> snapshots; /* likewise: dst as the call left it */
     std::string trouble;                               /* seen on the way */
 };
@@ -51,8 +54,13 @@ static uint64_t take(uint64_t &at, uint64_t bytes, uint32_t shift)
 static void place_buffers(struct run &run, uint64_t &at)
 {
     const struct scenario &scenario = run.scenario;
-    for (const struct call &call : scenario.calls) {
+    for (uint32_t number = 0; number < scenario.calls.size(); number++) {
+        const struct call &call = scenario.calls[number];
         for (uint32_t rank = 0; rank < scenario.world; rank++) {
+            if (call.original != number) {
+                run.buffers.push_back(run.buffers[call.original * scenario.world + rank]);
+                continue;
+            }
             uint64_t src_bytes = call_src_bytes(scenario, call);
             uint64_t dst_bytes = call_dst_bytes(scenario, call);
             uint64_t room = std::max(dst_bytes, call.in_place[rank] ? src_bytes : 0);
@@ -72,9 +80,28 @@ static void place_buffers(struct run &run, uint64_t &at)
     }
 }
 
-static bool is_direct(const struct call &call)
+/* What the hosts write, and the memory that their ranks' kernels write for them. `real`: not only counted. */
+static void place_desks(struct run &run, uint64_t &at, bool real)
 {
-    return call.kernel_stem != nullptr && call.kernel_stem[6] == 'd';
+    const struct scenario &scenario = run.scenario;
+    run.desks = {};
+    for (uint32_t rank = 0; rank < scenario.world; rank++) {
+        uint64_t bytes = SLOTS * sizeof(struct direct_entry);
+        run.desks.tables.push_back(reinterpret_cast<struct direct_entry *>(take(at, bytes, 0)));
+        run.desks.arrived.push_back(reinterpret_cast<uint64_t *>(take(at, 8, 0)));
+        run.desks.granted.push_back(reinterpret_cast<uint64_t *>(take(at, 8, 0)));
+        if (real) {
+            memset(run.desks.tables[rank], 0, bytes);
+            memory_add_region(run.machine, run.desks.tables[rank], bytes, (int)rank, holds::table);
+            *run.desks.arrived[rank] = *run.desks.granted[rank] = 0;
+        }
+    }
+    for (uint32_t arena = 0; arena < scenario.lanes * scenario.world; arena++) {
+        run.desks.tallies.push_back(reinterpret_cast<struct direct_tally *>(take(at, sizeof(struct direct_tally), 0)));
+        if (real) {
+            memset(run.desks.tallies[arena], 0, sizeof(struct direct_tally));
+        }
+    }
 }
 
 /* Twice: to learn how much there is, then to place it. Offsets become addresses. */
@@ -94,6 +121,7 @@ static void place(struct run &run)
             run.notes.push_back(reinterpret_cast<struct failure_note *>(take(at, sizeof(struct failure_note), 0)));
         }
         place_buffers(run, at);
+        place_desks(run, at, turn == 1);
         if (turn == 0) {
             run.memory.assign(at + 64, UNTOUCHED);
             base = reinterpret_cast<uint64_t>(run.memory.data());
@@ -108,11 +136,8 @@ static void place(struct run &run)
     for (uint32_t rank = 0; rank < scenario.world; rank++) {
         memset(run.notes[rank], 0, sizeof(struct failure_note));
     }
-}
-
-static bool expects_failure(const struct scenario &scenario)
-{
-    return scenario.family == FAMILY_ABSENT || scenario.family == FAMILY_ABORTED || scenario.family == FAMILY_LATE;
+    run.machine.options.memory_begin = base;
+    run.machine.options.memory_end = base + run.memory.size();
 }
 
 /* -- launches -------------------------------------------------------------------------------------- */
@@ -128,6 +153,9 @@ static void fill_kernel(const struct kernel_arguments &arguments)
         port_let_successor_in();
     }
     port_clock_ns(); /* a point at which others may run */
+    if (order.again) {
+        memset(order.buffers.first, UNTOUCHED, (size_t)(order.buffers.end - order.buffers.first));
+    }
     call_fill(*order.scenario, order.call, order.rank, order.buffers);
     port_clock_ns();
 }
@@ -143,8 +171,12 @@ static void turn_over(const struct buffers &buffers)
 /* A user's kernel behind a direct call: what the call left is complete, and what went into it is nobody's any more. */
 static void keep_kernel(const struct kernel_arguments &arguments)
 {
-    const struct buffers &buffers = *reinterpret_cast<const struct buffers *>(arguments.src);
-    memcpy(reinterpret_cast<void *>(arguments.dst), buffers.dst, buffers.dst_bytes);
+    struct run &run = *reinterpret_cast<struct run *>(arguments.src);
+    size_t at = arguments.units * run.scenario.world + arguments.rank;
+    const struct buffers &buffers = run.buffers[at];
+    std::string trouble = call_check(run.scenario, (uint32_t)arguments.units, (int)arguments.rank, buffers, false);
+    run.trouble = run.trouble.empty() ? trouble : run.trouble;
+    run.snapshots[at].assign(buffers.dst, buffers.dst + buffers.dst_bytes);
     turn_over(buffers);
 }
 
@@ -175,7 +207,8 @@ static kernel_body find_kernel(const struct call &call, uint32_t world)
     if (call.kernel_stem == nullptr) {
         return kernel_find(call.words ? "tutti_words" : "tutti_copies");
     }
-    std::string name = std::string(call.kernel_stem) + "_" + types[call.dtype] + "_" + std::to_string(world);
+    std::string type = call.kind == TUTTI_ALL_GATHER ? "" : std::string("_") + types[call.dtype];
+    std::string name = std::string(call.kernel_stem) + type + "_" + std::to_string(world);
     return kernel_find(name.c_str());
 }
 
@@ -193,8 +226,9 @@ static void draw_route(struct run &run, uint32_t number, int rank, struct direct
         route->src[peer] = reinterpret_cast<uint64_t>(buffers.src);
         route->dst[peer] = reinterpret_cast<uint64_t>(buffers.dst);
     }
-    route->ballot[0] = 5000 + number + (draw == 2 ? (uint64_t)rank + 1 : 0);
-    route->ballot[1] = 6000 + number + (draw == 3 ? (uint64_t)rank + 1 : 0);
+    const uint64_t place = (uint64_t)(number + 1) << 40;
+    route->ballot[0] = place + (draw == 2 ? (uint64_t)rank + 1 : 0);
+    route->ballot[1] = place + 77 + (draw == 3 ? (uint64_t)rank + 1 : 0);
 }
 
 static struct kernel_arguments make_arguments(struct run &run, uint32_t number, int rank)
@@ -210,10 +244,14 @@ static struct kernel_arguments make_arguments(struct run &run, uint32_t number, 
     arguments.share = EPOCH_UNITS / call.blocks;
     arguments.rounds = call.rounds;
     arguments.round_units = call.round_units;
-    if (is_direct(call)) {
+    if (call_is_direct(call)) {
         draw_route(run, number, rank, &arguments.route);
+        arguments.tally = reinterpret_cast<uint64_t>(run.desks.tallies[call.lane * scenario.world + (uint32_t)rank]);
     }
-    uint32_t width = call.kernel_stem == nullptr ? 1 : call.dtype == TUTTI_F32 ? 4 : 2;
+    if (call.slot != NO_SLOT) {
+        arguments.entry = reinterpret_cast<uint64_t>(&run.desks.tables[(uint32_t)rank][call.slot]);
+        arguments.ticket = 1000 + call.original;
+    }
     arguments.src = reinterpret_cast<uint64_t>(buffers.src);
     arguments.dst = reinterpret_cast<uint64_t>(buffers.dst);
     arguments.units = call.units;
@@ -230,7 +268,7 @@ static struct kernel_arguments make_arguments(struct run &run, uint32_t number, 
     arguments.signature = 0x51600000u + number;
     arguments.timeout_ns = scenario.timeout_ns;
     arguments.note = reinterpret_cast<uint64_t>(run.notes[(uint32_t)rank]);
-    arguments.src_stride = is_direct(call) ? 0 : call.units * width;
+    arguments.src_stride = call.units * call_unit_bytes(call);
     arguments.dst_stride = call.units;
     arguments.row_bytes = call.row_bytes;
     arguments.row_stride = call.row_stride;
@@ -260,12 +298,31 @@ static void launch_call(struct run &run, struct stream &stream, uint32_t number)
 
 static void launch_keeper(struct run &run, struct stream &stream, uint32_t number)
 {
-    size_t at = number * run.scenario.world + (uint32_t)stream.rank;
     struct kernel_arguments arguments = {};
-    run.snapshots[at].assign(run.buffers[at].dst_bytes, 0);
-    arguments.src = reinterpret_cast<uint64_t>(&run.buffers[at]);
-    arguments.dst = reinterpret_cast<uint64_t>(run.snapshots[at].data());
+    arguments.src = reinterpret_cast<uint64_t>(&run);
+    arguments.units = number;
+    arguments.rank = (uint32_t)stream.rank;
     stream_launch(run.machine, stream, keep_kernel, arguments, 1, 1, false);
+}
+
+/* All that a rank does on a lane, in this order. */
+static void launch_lane(struct run &run, uint32_t lane, int rank)
+{
+    const struct scenario &scenario = run.scenario;
+    struct stream *stream = machine_stream(run.machine, rank);
+    uint32_t grant = 0;
+    for (uint32_t number = lane; number < scenario.calls.size(); number += scenario.lanes) {
+        if (rank == scenario.absent && number >= scenario.absent_from) {
+            continue;
+        }
+        while (grant < scenario.grants.size() && scenario.grants[grant].before == number) {
+            grants_launch_gate(run.machine, *stream, run.desks, grant++);
+        }
+        launch_call(run, *stream, number);
+        if (call_is_direct(scenario.calls[number]) && !scenario_expects_failure(scenario)) {
+            launch_keeper(run, *stream, number);
+        }
+    }
 }
 
 static void launch_all(struct run &run)
@@ -275,22 +332,20 @@ static void launch_all(struct run &run)
     run.grids.assign(run.buffers.size(), nullptr);
     for (uint32_t number = 0; number < scenario.calls.size(); number++) {
         for (int rank = 0; rank < (int)scenario.world; rank++) {
-            run.fills.push_back(
-                {&scenario, number, rank, run.buffers[number * scenario.world + (uint32_t)rank], !scenario.foreign});
+            run.fills.push_back({&scenario, number, rank, run.buffers[number * scenario.world + (uint32_t)rank],
+                                 !scenario.foreign, scenario.calls[number].original != number});
         }
     }
     for (uint32_t lane = 0; lane < scenario.lanes; lane++) {
         for (int rank = 0; rank < (int)scenario.world; rank++) {
-            struct stream *stream = machine_stream(run.machine, rank);
-            for (uint32_t number = lane; number < scenario.calls.size(); number += scenario.lanes) {
-                if (rank != scenario.absent || number < scenario.absent_from) {
-                    launch_call(run, *stream, number);
-                    if (is_direct(scenario.calls[number]) && !expects_failure(scenario)) {
-                        launch_keeper(run, *stream, number);
-                    }
-                }
-            }
+            launch_lane(run, lane, rank);
         }
+    }
+    for (int rank = 0; rank < (int)scenario.world; rank++) {
+        run.hosts.push_back({&run.machine, &scenario, &run.desks, &run.buffers, rank});
+    }
+    for (int rank = 0; rank < (int)scenario.world && !scenario.grants.empty(); rank++) {
+        grants_launch_host(run.machine, run.hosts[(size_t)rank]);
     }
     if (scenario.ending != ending::timeout) {
         struct kernel_arguments arguments = {};
@@ -304,24 +359,37 @@ static void launch_all(struct run &run)
 
 /* -- judgement ------------------------------------------------------------------------------------- */
 
+/* Behind the end nothing came into what a call had left; and if nobody judged it then, it is judged now. */
+static std::string check_result(struct run &run, uint32_t number, uint32_t rank)
+{
+    size_t at = number * run.scenario.world + rank;
+    const std::vector<unsigned char> &kept = run.snapshots[at];
+    if (kept.empty()) {
+        return call_check(run.scenario, number, (int)rank, run.buffers[at], scenario_expects_failure(run.scenario));
+    }
+    for (size_t later = number + 1; later < run.scenario.calls.size(); later++) {
+        if (run.scenario.calls[later].original == run.scenario.calls[number].original) {
+            return "";
+        }
+    }
+    const unsigned char *dst = run.buffers[at].dst;
+    const unsigned char *own = run.buffers[at].src; /* in place it is a part of the result, turned over with it */
+    for (size_t byte = 0; byte < kept.size(); byte++) {
+        bool turned = own != dst && dst + byte >= own && dst + byte < own + run.buffers[at].src_bytes;
+        if (dst[byte] != (unsigned char)(turned ? ~kept[byte] : kept[byte])) {
+            return "call " + std::to_string(number) + ", rank " + std::to_string(rank) +
+                   ": the result was not complete when the call was";
+        }
+    }
+    return "";
+}
+
 static std::string check_results(struct run &run)
 {
-    const struct scenario &scenario = run.scenario;
-    for (uint32_t number = 0; number < scenario.calls.size(); number++) {
-        for (uint32_t rank = 0; rank < scenario.world; rank++) {
-            size_t at = number * scenario.world + rank;
-            if (run.grids[at] == nullptr) {
-                continue;
-            }
-            const std::vector<unsigned char> &kept = run.snapshots[at];
-            if (!kept.empty() && memcmp(kept.data(), run.buffers[at].dst, kept.size()) != 0) {
-                return "call " + std::to_string(number) + ", rank " + std::to_string(rank) +
-                       ": the result was not complete when the call was";
-            }
-            if (!kept.empty()) {
-                turn_over(run.buffers[at]);
-            }
-            std::string trouble = call_check(scenario, number, (int)rank, run.buffers[at], expects_failure(scenario));
+    for (uint32_t number = 0; number < run.scenario.calls.size(); number++) {
+        for (uint32_t rank = 0; rank < run.scenario.world; rank++) {
+            bool launched = run.grids[number * run.scenario.world + rank] != nullptr;
+            std::string trouble = launched ? check_result(run, number, rank) : "";
             if (!trouble.empty()) {
                 return trouble;
             }
@@ -334,7 +402,7 @@ static std::string check_results(struct run &run)
 static std::string check_order(struct run &run)
 {
     const struct scenario &scenario = run.scenario;
-    for (size_t at = 0; at < run.grids.size() && !expects_failure(scenario); at++) {
+    for (size_t at = 0; at < run.grids.size() && !scenario_expects_failure(scenario); at++) {
         size_t call = at / scenario.world;
         for (size_t peer = 0; peer < scenario.world; peer++) {
             if (run.grids[at]->last_step < run.grids[call * scenario.world + peer]->first_step) {
@@ -363,7 +431,7 @@ static std::string check_arena(struct run &run, size_t arena)
         return where + ": counters " + std::to_string(head->begun) + ", " + std::to_string(head->ended) + ", " +
                std::to_string(head->eager) + " after " + std::to_string(calls) + " calls";
     }
-    if (expects_failure(scenario)) {
+    if (scenario_expects_failure(scenario)) {
         return "";
     }
     const uint32_t *words = reinterpret_cast<const uint32_t *>(run.arenas[arena] + ARENA_HEAD_BYTES);
@@ -436,7 +504,7 @@ static std::string check_failure(struct run &run)
 static void observe(void *user, uint64_t address)
 {
     struct run &run = *static_cast<struct run *>(user);
-    bool expected = expects_failure(run.scenario);
+    bool expected = scenario_expects_failure(run.scenario);
     for (uint32_t rank = 0; rank < run.notes.size() && run.trouble.empty() && expected; rank++) {
         if (address == reinterpret_cast<uint64_t>(&run.notes[rank]->state) && run.notes[rank]->state == 2 &&
             !note_is_right(run, rank)) {
@@ -447,7 +515,7 @@ static void observe(void *user, uint64_t address)
 
 std::string scenario_run(struct machine &machine, const struct scenario &scenario)
 {
-    struct run run = {scenario, machine, {}, {}, {}, {}, {}, {}, {}, {}};
+    struct run run = {scenario, machine, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
     struct machine_options options = scenario.machine;
     options.observe = observe;
     options.observer = &run;
@@ -461,10 +529,13 @@ std::string scenario_run(struct machine &machine, const struct scenario &scenari
     if (trouble.empty()) {
         trouble = check_order(run);
     }
+    if (trouble.empty()) {
+        trouble = grants_check(scenario, run.desks, run.arenas);
+    }
     for (size_t arena = 0; arena < run.arenas.size() && trouble.empty(); arena++) {
         trouble = check_arena(run, arena);
     }
-    if (trouble.empty() && expects_failure(scenario)) {
+    if (trouble.empty() && scenario_expects_failure(scenario)) {
         trouble = check_failure(run);
     }
     return trouble;

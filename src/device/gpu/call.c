@@ -250,7 +250,7 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
     }
     uint64_t launched = 0;
     if (state.recording) {
-        bool can_be_direct = choice->protocol == GPU_DIRECT && group->table.kind != ARENA_NONE;
+        bool can_be_direct = gpu_choice_is_direct(choice->protocol) && group->table.kind != ARENA_NONE;
         registry_take(group->options.registry, recorded, operation, call->lane, can_be_direct, &grant);
     }
     status = launch_all(group, operation, call, choice, state.recording ? &grant : NULL, &launched);
