@@ -112,7 +112,8 @@ static bool buffers_exist(const struct ledger_view *view)
     bool exist = true;
     for (uint32_t call = 0; call < view->head.calls; call++) {
         for (int buffer = 0; buffer < BUFFER_COUNT; buffer++) {
-            exist = exist && view->calls[call].buffers[buffer].where < (int64_t)view->head.allocations;
+            int64_t where = view->calls[call].buffers[buffer].where;
+            exist = exist && where >= WHERE_PRIVATE && where < (int64_t)view->head.allocations;
         }
     }
     return exist;

@@ -21,8 +21,8 @@ enum ledger_fate {
     FATE_GONE,  /* it gave no graph, or that has been destroyed */
     FATE_BROKEN /* its capture has failed, or was given up */
 };
-/* Where a buffer lies: an index of the rank's allocations, or one of these. */
-enum { WHERE_UNKNOWN = -1, WHERE_SYMMETRIC = -2, WHERE_UNALIGNED = -3 };
+/* Where a buffer lies: an index of the rank's allocations, or one of these. Private: no peer reads or writes it. */
+enum { WHERE_UNKNOWN = -1, WHERE_SYMMETRIC = -2, WHERE_UNALIGNED = -3, WHERE_PRIVATE = -4 };
 
 struct ledger_head {
     uint32_t verb;

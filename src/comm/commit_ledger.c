@@ -93,13 +93,27 @@ static tutti_status allocation_find(struct commit *commit, uint64_t address, uin
     return TUTTI_OK;
 }
 
-static tutti_status buffer_describe(struct commit *commit, const void *pointer, uint64_t bytes,
+/* Which of an operation's buffers peers use, when it is direct: who gathers, writes; who scatters, reads. */
+static bool is_private(const struct operation *operation, enum ticket_buffer which)
+{
+    return (operation->kind == TUTTI_ALL_GATHER && which == BUFFER_SRC) ||
+           (operation->kind == TUTTI_REDUCE_SCATTER && which == BUFFER_DST);
+}
+
+static tutti_status buffer_describe(struct commit *commit, const struct operation *operation, enum ticket_buffer which,
                                     struct ledger_buffer *buffer)
 {
+    size_t world = (size_t)commit->comm->world;
+    const void *pointer = which == BUFFER_SRC ? operation->src : operation->dst;
+    uint64_t bytes = which == BUFFER_SRC ? extent_src_bytes(operation, world) : extent_dst_bytes(operation, world);
     uint64_t address = (uint64_t)(uintptr_t)pointer;
     struct symmetric_place place;
     if (address % 16 != 0 || bytes % 16 != 0) {
         buffer->where = WHERE_UNALIGNED;
+        return TUTTI_OK;
+    }
+    if (is_private(operation, which)) {
+        buffer->where = WHERE_PRIVATE;
         return TUTTI_OK;
     }
     if (memory_place(commit->comm, pointer, bytes, &place)) {
@@ -138,12 +152,8 @@ static tutti_status call_add(struct commit *commit, struct ticket *ticket)
     if (!call->has_slot) {
         return TUTTI_OK;
     }
-    size_t world = (size_t)commit->comm->world;
-    tutti_status status =
-        buffer_describe(commit, operation->src, extent_src_bytes(operation, world), &call->buffers[BUFFER_SRC]);
-    return status != TUTTI_OK ? status
-                              : buffer_describe(commit, operation->dst, extent_dst_bytes(operation, world),
-                                                &call->buffers[BUFFER_DST]);
+    tutti_status status = buffer_describe(commit, operation, BUFFER_SRC, &call->buffers[BUFFER_SRC]);
+    return status != TUTTI_OK ? status : buffer_describe(commit, operation, BUFFER_DST, &call->buffers[BUFFER_DST]);
 }
 
 static tutti_status graph_add(struct commit *commit, struct recorded *recorded)

@@ -153,6 +153,9 @@ static uint64_t buffer_address(const struct commit *commit, const struct ticket 
     if (rank == comm->rank) {
         return (uint64_t)(uintptr_t)own;
     }
+    if (buffer->where == WHERE_PRIVATE) {
+        return 0;
+    }
     if (buffer->where == WHERE_SYMMETRIC) {
         return memory_part(comm, buffer->serial, rank, buffer->offset);
     }
@@ -166,7 +169,7 @@ static bool buffer_fits(const struct commit *commit, const struct ticket *ticket
     uint64_t bytes =
         which == BUFFER_SRC ? extent_src_bytes(&ticket->operation, world) : extent_dst_bytes(&ticket->operation, world);
     const struct ledger_buffer *buffer = &commit->views[rank].calls[call].buffers[which];
-    if (rank == commit->comm->rank) {
+    if (rank == commit->comm->rank || buffer->where == WHERE_PRIVATE) {
         return true;
     }
     if (buffer->where == WHERE_SYMMETRIC) {

@@ -63,8 +63,8 @@ static void decide_between_processes(const struct memory_facts *facts, const str
                "a plain device allocation: peers map it through the driver's IPC handle");
     } else if ((terms->flags & TUTTI_COMM_DIRECT_FD) == 0) {
         decide(verdict, TUTTI_MEMORY_FD, false,
-               "peers could map it through a descriptor, but allocators of such memory may put other pages behind its "
-               "addresses: without TUTTI_COMM_DIRECT_FD calls stage it");
+               "exportable VMM memory, whose allocator may put other pages behind its addresses: without "
+               "TUTTI_COMM_DIRECT_FD calls stage it");
     } else {
         decide(verdict, TUTTI_MEMORY_FD, true,
                "peers map it through a file descriptor, as TUTTI_COMM_DIRECT_FD allows");
