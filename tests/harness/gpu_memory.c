@@ -138,6 +138,13 @@ static uint64_t vmm_make(int ordinal, struct gpu_memory *memory)
     return address;
 }
 
+bool gpu_memory_exists(const char *backend, enum gpu_memory_kind kind)
+{
+    load(backend);
+    bool vmm = kind == GPU_VMM_BARE || kind == GPU_VMM_FD || kind == GPU_VMM_PAIR || kind == GPU_VMM_HOLE;
+    return vmm ? calls.create != NULL : kind != GPU_POOL || calls.pool_alloc != NULL;
+}
+
 bool gpu_memory_make(const char *backend, int ordinal, enum gpu_memory_kind kind, size_t bytes, tutti_stream stream,
                      struct gpu_memory *memory)
 {
@@ -203,9 +210,11 @@ void gpu_memory_free(struct gpu_memory *memory, tutti_stream stream)
 void gpu_memory_remap(int ordinal, struct gpu_memory *memory)
 {
     uint64_t address = (uint64_t)(uintptr_t)memory->address;
-    CHECK(memory->kind == GPU_VMM_FD && memory->piece_count == 1, "only whole VMM memory is remapped");
+    bool exportable = memory->kind == GPU_VMM_FD;
+    CHECK((exportable || memory->kind == GPU_VMM_BARE) && memory->piece_count == 1,
+          "only whole VMM memory is remapped");
     DO(unmap(address, memory->bytes));
     DO(release(memory->pieces[0]));
-    memory->pieces[0] = piece_make(ordinal, memory->bytes, true);
+    memory->pieces[0] = piece_make(ordinal, memory->bytes, exportable);
     piece_map(ordinal, address, memory->bytes, memory->pieces[0]);
 }

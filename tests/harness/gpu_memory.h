@@ -35,12 +35,15 @@ struct gpu_memory {
 /* "VMM memory without a handle type" */
 const char *gpu_memory_name(enum gpu_memory_kind kind);
 
+/* Whether this driver has such memory. */
+bool gpu_memory_exists(const char *backend, enum gpu_memory_kind kind);
+
 /* Makes at least `bytes` on the device that gpu_use has chosen, for use on `stream`. False if this driver has no such memory. */
 bool gpu_memory_make(const char *backend, int ordinal, enum gpu_memory_kind kind, size_t bytes, tutti_stream stream,
                      struct gpu_memory *memory);
 void gpu_memory_free(struct gpu_memory *memory, tutti_stream stream);
 
-/* VMM memory of kind GPU_VMM_FD: other pages behind the same address. */
+/* Whole VMM memory (GPU_VMM_BARE, GPU_VMM_FD): other pages behind the same address. */
 void gpu_memory_remap(int ordinal, struct gpu_memory *memory);
 
 #endif
