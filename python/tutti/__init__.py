@@ -16,6 +16,8 @@ F32, F16, BF16 = 0, 1, 2
 SUM, MAX, MIN = 0, 1, 2
 SHARE_DEVICE = 1  # several ranks on one GPU: for tests
 ONLY_COLLECTIVE_STREAM = 8  # a promise that makes small collectives quicker: see tutti.h
+DIRECT_FD = 4  # peers may map exportable VMM memory: whoever remaps it says so first, with suspend
+ERR_ARGUMENT, ERR_CAPTURE, ERR_DRIVER, ERR_MISMATCH = -1, -3, -4, -6  # of Error.status, the ones to act on
 ALLOW_VENDOR = 2  # NCCL or RCCL may take over where GPUs cannot share memory
 
 _ALLGATHER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -48,6 +50,26 @@ class _Call(ctypes.Structure):
     ]
 
 
+_COLLECTIVES = ("all_reduce", "reduce_scatter", "all_gather", "broadcast", "all_to_all", "barrier")
+_COUNTS = ("captured", "bytes", "one_shot", "two_shot", "exchange", "direct", "local", "waits_slept", "allocs", "frees",
+           "pending_calls", "committed_calls", "suspended_calls", "staged_for_good_calls", "slots", "slots_taken",
+           "mappings", "commits", "direct_calls", "direct_bytes", "staged_calls", "staged_bytes")
+
+
+class _Stats(ctypes.Structure):
+    _fields_ = [("struct_bytes", ctypes.c_size_t), ("calls", ctypes.c_uint64 * len(_COLLECTIVES))] + [
+        (name, ctypes.c_uint64) for name in _COUNTS]
+
+
+class _Plan(ctypes.Structure):
+    _fields_ = [
+        ("struct_bytes", ctypes.c_size_t),
+        ("protocol", ctypes.c_char * 24),
+        ("chunks", ctypes.c_uint64),
+        ("reason", ctypes.c_char * 400),
+    ]
+
+
 _P, _N, _I = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 _ARGUMENTS = {
     "tutti_comm_create": [ctypes.POINTER(_Options), ctypes.POINTER(_P)],
@@ -63,6 +85,15 @@ _ARGUMENTS = {
     "tutti_alloc": [_P, _N, ctypes.POINTER(_P)],
     "tutti_free": [_P, _P],
     "tutti_peer_pointer": [_P, _P, _I, ctypes.POINTER(_P)],
+    "tutti_comm_stats": [_P, ctypes.POINTER(_Stats)],
+    "tutti_plan": [_P, _I, _N, _I, ctypes.POINTER(_Plan)],
+    "tutti_commit": [_P],
+    "tutti_suspend": [_P, _P, _N],
+    "tutti_resume": [_P],
+    "tutti_capture_begin": [_P, _P, ctypes.POINTER(_P)],
+    "tutti_capture_commit": [_P],
+    "tutti_capture_abort": [_P],
+    "tutti_capture_release": [_P],
 }
 
 
@@ -103,7 +134,7 @@ def version():
 
 
 class Comm:
-    """A communicator. [collective] to make, and so are all its calls but status, abort and close.
+    """A communicator. [collective] to make, and so are all its calls but those that say that they are local, abort and close.
 
     rendezvous: "unix:/dir", "tcp:host:port" or "env"; or allgather: a callable that takes this rank's bytes and returns
     the list of all ranks' bytes, in rank order. It is called on this thread, during creation only.
@@ -178,6 +209,41 @@ class Comm:
         _check(_library.tutti_peer_pointer(self._handle, pointer, rank, ctypes.byref(peer)))
         return peer.value
 
+    def commit(self):
+        """Adopts what was captured since the last commit: large captured collectives may be direct from now on."""
+        _check(_library.tutti_commit(self._handle))
+
+    def suspend(self, pointer, size_bytes):
+        """Before pages under this range are unmapped, remapped or freed. Local."""
+        _check(_library.tutti_suspend(self._handle, pointer, size_bytes))
+
+    def resume(self):
+        """Commits again, with the memory that is there now, what is suspended on any rank."""
+        _check(_library.tutti_resume(self._handle))
+
+    def session(self, stream):
+        """Opens a capture session for this stream. Local, but all ranks open the same ones in the same order.
+
+            with comm.session(stream) as session:   # committed at the end; given up, on all ranks, if the body raises
+                ... captures ...
+            session.release()                       # gives back what it held; its graphs stay right
+        """
+        return Session(self._handle, stream)
+
+    def stats(self):
+        """What tutti_stats counts, by the names it has in tutti.h; calls by collective. Local, from any thread."""
+        stats = _Stats(struct_bytes=ctypes.sizeof(_Stats))
+        _check(_library.tutti_comm_stats(self._handle, ctypes.byref(stats)))
+        found = {name: getattr(stats, name) for name in _COUNTS}
+        found["calls"] = dict(zip(_COLLECTIVES, stats.calls))
+        return found
+
+    def plan(self, collective, count, dtype=F32):
+        """Which protocol a call ("all_reduce", ..) would take, in how many rounds, and why. Local."""
+        plan = _Plan(struct_bytes=ctypes.sizeof(_Plan))
+        _check(_library.tutti_plan(self._handle, _COLLECTIVES.index(collective), count, dtype, ctypes.byref(plan)))
+        return plan.protocol.decode(), plan.chunks, plan.reason.decode()
+
     def status(self):
         """Raises the communicator's first failure, if it has failed."""
         _check(_library.tutti_comm_status(self._handle))
@@ -195,3 +261,36 @@ class Comm:
 
     def __exit__(self, *_):
         self.close()
+
+
+class Session:
+    """What is captured between its beginning and its commit; made by Comm.session."""
+
+    def __init__(self, comm, stream):
+        self._handle = _P()
+        _check(_library.tutti_capture_begin(comm, stream or None, ctypes.byref(self._handle)))
+
+    def commit(self):
+        """[collective] On an error it stays open."""
+        _check(_library.tutti_capture_commit(self._handle))
+
+    def abort(self):
+        """[collective, with peers' commit] Gives up what it captured, on all ranks."""
+        handle, self._handle = self._handle, None
+        _check(_library.tutti_capture_abort(handle))
+
+    def release(self):
+        """Local, after the commit. Its graphs, if they are still replayed, go staged."""
+        status = _library.tutti_capture_release(self._handle)
+        if status not in (ERR_CAPTURE, ERR_DRIVER):
+            self._handle = None
+        _check(status)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.commit()
+        else:
+            self.abort()
