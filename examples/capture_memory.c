@@ -120,13 +120,18 @@ static tutti_status resume_engine(struct engine *engine)
     return tutti_resume(engine->comm); /* all ranks; no graph is captured again */
 }
 
-static tutti_status train_and_serve(struct engine *engine, tutti_host_graph **graph)
+static tutti_status start(struct engine *engine, tutti_host_graph **graph)
 {
     TRY(pages_map(&engine->weights));
     TRY(pages_map(&engine->activations));
     TRY(weights_update(engine));
     TRY(capture(engine, graph));
-    TRY(tutti_commit(engine->comm));
+    return tutti_commit(engine->comm);
+}
+
+static tutti_status train_and_serve(struct engine *engine, tutti_host_graph **graph)
+{
+    TRY(start(engine, graph));
     for (int round = 0; round < ROUNDS; round++) {
         TRY(replay(engine, *graph));
         TRY(pause_engine(engine));
