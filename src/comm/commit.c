@@ -168,6 +168,7 @@ static tutti_status words_exchange(struct commit **commits, int count, bool *fai
 {
     tutti_comm *comm = commits[0]->comm;
     struct commit_word words[TUTTI_WORLD_MAX];
+    bool resumes = commits[0]->ledger.head.verb == LEDGER_RESUME;
     *failed = false;
     if (count == 1) {
         tutti_status status = comm_exchange(comm, &commits[0]->word, words, sizeof(words[0]));
@@ -185,8 +186,8 @@ static tutti_status words_exchange(struct commit **commits, int count, bool *fai
             word->sentence[sizeof(word->sentence) - 1] = 0;
             bool legal = word->status < 0 && word->status >= TUTTI_ERR_ABORTED;
             return error_set(legal ? (tutti_status)word->status : TUTTI_ERR_SYSTEM,
-                             "tutti_commit: rank %d: %s; nothing is committed, everything stays staged", rank,
-                             word->sentence);
+                             "%s: rank %d: %s; nothing is committed, all of it stays staged",
+                             resumes ? "tutti_resume" : "tutti_commit", rank, word->sentence);
         }
     }
     return TUTTI_OK;

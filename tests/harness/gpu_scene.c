@@ -54,6 +54,9 @@ static void rank_run(int rank, int world, const char *rendezvous, void *user)
     struct gpu_rank self = {
         .scene = scene, .rank = rank, .device = rank % scene->devices, .rendezvous = rendezvous, .host_bytes = 1 << 16};
     (void)world;
+    if (scene->prepare != NULL) {
+        scene->prepare(rank, scene->user);
+    }
     gpu_use(scene->backend, self.device);
     self.stream = gpu_stream_create();
     self.host = malloc(self.host_bytes);
@@ -72,7 +75,7 @@ void gpu_scene_run(struct gpu_scene *scene, int seconds, gpu_body body, void *us
     ranks_run(scene->threads ? RANKS_THREADS : RANKS_PROCESSES, scene->world, seconds, rank_run, scene);
 }
 
-void gpu_rank_join(struct gpu_rank *self, uint32_t flags, int lanes)
+tutti_status gpu_rank_try_join(struct gpu_rank *self, uint32_t flags, int lanes)
 {
     const struct gpu_scene *scene = self->scene;
     tutti_comm_options options;
@@ -87,8 +90,14 @@ void gpu_rank_join(struct gpu_rank *self, uint32_t flags, int lanes)
     options.lanes = lanes;
     options.flags = flags | (scene->world > scene->devices ? TUTTI_COMM_SHARE_DEVICE : 0);
     gpu_step(self);
-    CHECK_OK(tutti_comm_create(&options, &self->comm));
+    tutti_status status = tutti_comm_create(&options, &self->comm);
     gpu_step(self);
+    return status;
+}
+
+void gpu_rank_join(struct gpu_rank *self, uint32_t flags, int lanes)
+{
+    CHECK_OK(gpu_rank_try_join(self, flags, lanes));
 }
 
 void gpu_rank_leave(struct gpu_rank *self)

@@ -27,6 +27,7 @@ struct gpu_scene {
     pthread_barrier_t barrier;
     gpu_body body;
     void *user;
+    void (*prepare)(int rank, void *user); /* before a rank loads the driver; or NULL */
     bool says[8]; /* by rank, between two meetings */
 };
 
@@ -45,8 +46,9 @@ struct gpu_rank {
 struct gpu_scene *gpu_scene_make(const char *how);
 void gpu_scene_run(struct gpu_scene *scene, int seconds, gpu_body body, void *user);
 
-/* lanes: 0 means 1. All ranks. */
+/* lanes: 0 means 1. All ranks. The second is for those that may fail. */
 void gpu_rank_join(struct gpu_rank *self, uint32_t flags, int lanes);
+tutti_status gpu_rank_try_join(struct gpu_rank *self, uint32_t flags, int lanes);
 void gpu_rank_leave(struct gpu_rank *self);
 
 /* A kind of memory that all ranks of the scene can share, whatever the flags: also threads with devices of their own. */
