@@ -27,7 +27,7 @@ struct board_pass {
     _Atomic uint64_t tokens_done; /* generated so far: the progress bar */
     uint64_t steps, graph_replays, eager_steps, captures, capture_failures;
     uint64_t commits, commits_refused;
-    uint64_t direct_calls, staged_calls; /* GPUs: of the collectives that are large enough to be direct */
+    uint64_t direct_calls, staged_calls; /* of the collectives that are large enough to be direct */
     uint64_t remaps, staged_for_good;    /* for storms */
     double capture_ms, commit_ms, seconds;
     int done;           /* the pass ended as it should */

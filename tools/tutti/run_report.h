@@ -12,7 +12,7 @@ struct figures {
     double first_ms_p50, rest_ms_p50; /* to the first token; per token after it */
     double seconds, capture_ms, commit_ms;
     uint64_t steps, graph_replays, eager_steps, captures, commits;
-    uint64_t direct_calls, staged_calls; /* GPUs: of the collectives that are large enough */
+    uint64_t direct_calls, staged_calls; /* of the collectives that are large enough to be direct */
 };
 
 struct figures report_figures(const struct run *run, enum board_slot slot);
