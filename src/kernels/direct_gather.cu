@@ -12,7 +12,8 @@
 /* One round, for routes.h. */
 struct gather_message {
     static constexpr uint32_t kind = KIND_ALL_GATHER, root = 0;
-    static constexpr uint64_t src_stride = 0, row_bytes = 0, row_stride = 0, row_first = 0;
+    static constexpr uint64_t src_stride = 0, row_stride = 0, row_first = 0;
+    uint64_t row_bytes; /* 0 */
     uint32_t rank;
     uint64_t units, src, dst, dst_stride;
 };
@@ -21,6 +22,7 @@ PORT_DEVICE struct gather_message message_make(const struct kernel_arguments &ar
 {
     const struct round round = round_make(arguments, number, 1);
     struct gather_message message;
+    message.row_bytes = 0;
     message.rank = arguments.rank;
     message.units = round.bytes;
     message.src = arguments.src + round.first;

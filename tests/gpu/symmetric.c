@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All-reduces of buffers that tutti_alloc made, which peers read and write directly; of ordinary ones; and of both, different on
- * different ranks, in one call: always right, whatever a rank's share in it. Eagerly and replayed, in place and not, with new
- * inputs for every call.
+ * all_reduce, all_gather and reduce_scatter of buffers that tutti_alloc made, which peers read and write directly; of ordinary ones;
+ * and of both, different on different ranks, in one call: always right, whatever a rank's share in it. Eagerly and replayed, with
+ * and without a commit, in place and not, with new inputs for every call.
  *
  *     symmetric threads-4     ranks are threads; they share devices if there are fewer of those
  *     symmetric processes-2   a process and a device for each rank
@@ -18,6 +18,7 @@
 
 #define AREA_BYTES ((size_t)3 << 20)
 #define REPLAYS 3
+#define SURE_BYTES 65536 /* from here on nothing is too small for the direct way */
 /* Where a buffer lies. OTHER: on one rank only. */
 enum place { SYMMETRIC, ORDINARY, ORDINARY_ON_OTHER, ELSEWHERE_ON_OTHER, ODD, PLACES };
 
@@ -37,12 +38,15 @@ struct rank {
     tutti_stream stream;
     unsigned char *symmetric[2], *ordinary[2]; /* for src, for dst */
     float *host;
-    uint64_t call, direct_calls;
+    uint64_t call, sure; /* calls that must have gone directly */
 };
 
 struct buffers {
+    tutti_collective kind;
     unsigned char *src, *dst;
-    size_t count;
+    size_t src_count, dst_count; /* elements */
+    size_t block;                /* elements of a rank's part, of gathers and scatters */
+    bool sure;                   /* goes directly */
 };
 
 static void step(struct rank *self)
@@ -62,25 +66,36 @@ static float value_of(uint64_t call, int rank, size_t index)
 static void upload(struct rank *self, const struct buffers *buffers)
 {
     self->call++;
-    for (size_t index = 0; index < buffers->count; index++) {
+    for (size_t index = 0; index < buffers->src_count; index++) {
         self->host[index] = value_of(self->call, self->rank, index);
     }
-    gpu_upload(buffers->src, self->host, buffers->count * sizeof(float), self->stream);
+    gpu_upload(buffers->src, self->host, buffers->src_count * sizeof(float), self->stream);
     gpu_stream_wait(self->stream); /* the host's copy may be written again */
+}
+
+static float wanted_at(const struct rank *self, const struct buffers *buffers, size_t index)
+{
+    if (buffers->kind == TUTTI_ALL_GATHER) {
+        return value_of(self->call, (int)(index / buffers->block), index % buffers->block);
+    }
+    float sum = 0;
+    size_t first = buffers->kind == TUTTI_REDUCE_SCATTER ? (size_t)self->rank * buffers->block : 0;
+    for (int rank = 0; rank < self->scene->world; rank++) {
+        sum += value_of(self->call, rank, first + index);
+    }
+    return sum;
 }
 
 static void verify(struct rank *self, const struct buffers *buffers, const char *how)
 {
-    gpu_download(self->host, buffers->dst, buffers->count * sizeof(float), self->stream);
+    self->sure += buffers->sure;
+    gpu_download(self->host, buffers->dst, buffers->dst_count * sizeof(float), self->stream);
     CHECK_OK(tutti_comm_status(self->comm));
-    for (size_t index = 0; index < buffers->count; index++) {
-        float wanted = 0;
-        for (int rank = 0; rank < self->scene->world; rank++) {
-            wanted += value_of(self->call, rank, index);
-        }
-        CHECK(self->host[index] == wanted, "rank %d, call %llu, %s, %zu elements: element %zu is %g, not %g",
-              self->rank, (unsigned long long)self->call, how, buffers->count, index, (double)self->host[index],
-              (double)wanted);
+    for (size_t index = 0; index < buffers->dst_count; index++) {
+        float wanted = wanted_at(self, buffers, index);
+        CHECK(self->host[index] == wanted, "rank %d, call %llu, kind %d, %s, %zu elements: element %zu is %g, not %g",
+              self->rank, (unsigned long long)self->call, (int)buffers->kind, how, buffers->dst_count, index,
+              (double)self->host[index], (double)wanted);
     }
 }
 
@@ -95,6 +110,24 @@ static unsigned char *place_at(struct rank *self, int which, enum place place, i
     return self->symmetric[which] + offset + shift;
 }
 
+/* Elements of each buffer, from those of the longer one. */
+static void draw_counts(struct rank *self, uint64_t *random, struct buffers *buffers)
+{
+    static const tutti_collective kinds[] = {TUTTI_ALL_REDUCE, TUTTI_ALL_GATHER, TUTTI_REDUCE_SCATTER};
+    size_t world = (size_t)self->scene->world;
+    size_t most = (AREA_BYTES / 2 - 8192) / sizeof(float);
+    size_t count = 1 + ranks_random(random) % (effort() == EFFORT_QUICK ? most / 40 : most);
+    buffers->kind = kinds[ranks_random(random) % 3];
+    buffers->block = count / world + 1;
+    if (ranks_random(random) % 4 != 0) {
+        count = (count + 3) / 4 * 4;
+        buffers->block = (buffers->block + 3) / 4 * 4;
+    }
+    size_t all = buffers->kind == TUTTI_ALL_REDUCE ? count : buffers->block * world;
+    buffers->src_count = buffers->kind == TUTTI_ALL_GATHER ? buffers->block : all;
+    buffers->dst_count = buffers->kind == TUTTI_REDUCE_SCATTER ? buffers->block : all;
+}
+
 /* The same draws on all ranks. */
 static struct buffers draw(struct rank *self, uint64_t *random)
 {
@@ -105,29 +138,44 @@ static struct buffers draw(struct rank *self, uint64_t *random)
         src = dst = SYMMETRIC;
     }
     int other = (int)(ranks_random(random) % (uint64_t)self->scene->world);
-    size_t most = (AREA_BYTES / 2 - 8192) / sizeof(float);
-    buffers.count = 1 + ranks_random(random) % (effort() == EFFORT_QUICK ? most / 40 : most);
-    if (ranks_random(random) % 4 != 0) {
-        buffers.count = (buffers.count + 3) / 4 * 4;
-    }
+    draw_counts(self, random, &buffers);
     bool in_place = ranks_random(random) % 3 == 0;
     size_t offset = ranks_random(random) % (AREA_BYTES / 2 / 16) * 16;
+    size_t behind = (size_t)self->rank * buffers.block * sizeof(float);
     buffers.src = place_at(self, 0, src, other, offset);
-    buffers.dst = in_place ? buffers.src : place_at(self, 1, dst, other, offset / 32 * 16);
+    buffers.dst = place_at(self, 1, dst, other, offset / 32 * 16);
+    if (in_place && buffers.kind == TUTTI_ALL_GATHER) {
+        buffers.src = buffers.dst + behind;
+        src = dst;
+    } else if (in_place) {
+        buffers.dst = buffers.src + (buffers.kind == TUTTI_REDUCE_SCATTER ? behind : 0);
+        dst = src;
+    }
+    size_t longer = buffers.src_count > buffers.dst_count ? buffers.src_count : buffers.dst_count;
+    buffers.sure = src == SYMMETRIC && dst == SYMMETRIC && longer * sizeof(float) >= SURE_BYTES && longer % 4 == 0 &&
+                   buffers.src_count % 4 == 0 && buffers.dst_count % 4 == 0;
     return buffers;
 }
 
-static void reduce(struct rank *self, const struct buffers *buffers)
+static void start(struct rank *self, const struct buffers *buffers)
 {
     const tutti_call call = {.struct_bytes = sizeof(call), .stream = self->stream};
-    CHECK_OK(tutti_all_reduce(self->comm, buffers->src, buffers->dst, buffers->count, TUTTI_F32, TUTTI_SUM, &call));
+    if (buffers->kind == TUTTI_ALL_REDUCE) {
+        CHECK_OK(
+            tutti_all_reduce(self->comm, buffers->src, buffers->dst, buffers->src_count, TUTTI_F32, TUTTI_SUM, &call));
+    } else if (buffers->kind == TUTTI_ALL_GATHER) {
+        CHECK_OK(tutti_all_gather(self->comm, buffers->src, buffers->dst, buffers->block * sizeof(float), &call));
+    } else {
+        CHECK_OK(
+            tutti_reduce_scatter(self->comm, buffers->src, buffers->dst, buffers->block, TUTTI_F32, TUTTI_SUM, &call));
+    }
 }
 
 static void run_eager(struct rank *self, uint64_t *random)
 {
     struct buffers buffers = draw(self, random);
     upload(self, &buffers);
-    reduce(self, &buffers);
+    start(self, &buffers);
     verify(self, &buffers, "eager");
 }
 
@@ -139,11 +187,20 @@ static void run_captured(struct rank *self, uint64_t *random)
     second.src = self->ordinary[0] + AREA_BYTES;
     step(self);
     gpu_capture_begin(self->stream, GPU_CAPTURE_THREAD_LOCAL);
-    reduce(self, &first);
-    reduce(self, &second);
+    start(self, &first);
+    start(self, &second);
     gpu_graph graph = gpu_capture_end(self->stream);
     step(self);
-    for (int replay = 0; replay < REPLAYS; replay++) {
+    int commit_before = (int)(ranks_random(random) % (REPLAYS + 1));
+    for (int replay = 0; replay <= REPLAYS; replay++) {
+        if (replay == commit_before) {
+            step(self);
+            CHECK_OK(tutti_commit(self->comm));
+            step(self);
+        }
+        if (replay == REPLAYS) {
+            break;
+        }
         upload(self, &second);
         uint64_t call_second = self->call;
         upload(self, &first);
@@ -193,7 +250,9 @@ static void rank_run(int rank, int world, const char *rendezvous, void *user)
     }
     tutti_stats stats = {.struct_bytes = sizeof(stats)};
     CHECK_OK(tutti_comm_stats(self.comm, &stats));
-    CHECK(stats.direct > 0 || strcmp(scene->backend, "hip") == 0, "no call took the direct protocol");
+    CHECK(stats.direct_calls >= self.sure, "%llu calls went directly, and at least %llu could",
+          (unsigned long long)stats.direct_calls, (unsigned long long)self.sure);
+    CHECK(stats.staged_calls > 0, "no call was staged");
     step(&self);
     CHECK_OK(tutti_free(self.comm, self.symmetric[0]));
     tutti_comm_destroy(self.comm);
