@@ -96,9 +96,8 @@ static void cut(struct gpu_choice *choice, size_t units, size_t most, size_t ali
 }
 
 #define DIRECT_REASON(what, staged)                                                                                    \
-    "large: " what                                                                                                     \
-    " wherever all ranks find that they can: buffers aligned to 16 bytes, of tutti_alloc's at one place on "           \
-    "all ranks, or captured and committed; else " staged
+    what " wherever all ranks find that they can: buffers aligned to 16 bytes, of tutti_alloc's at one place on "      \
+         "all ranks, or captured and committed; else " staged
 
 /* Rounds of at most `most` units: an odd number of them. False where that is too short for the direct protocol, or cannot be cut
  * so. `bytes`: of the whole message. */

@@ -65,8 +65,9 @@ static void check_plan(const struct rank *self, const char *says)
     tutti_plan_t small;
     plan(self, COUNT, &large);
     plan(self, 16, &small);
-    CHECK(strcmp(large.protocol, "direct") == 0 && strstr(large.reason, "tutti_alloc's") != NULL, "%s: %s",
-          large.protocol, large.reason);
+    CHECK(strcmp(large.protocol, "direct") == 0 && strncmp(large.reason, "from 8 KiB on: the ranks ", 25) == 0 &&
+              strstr(large.reason, "tutti_alloc's") != NULL,
+          "%s: %s", large.protocol, large.reason);
     CHECK(strcmp(small.protocol, "one-shot") == 0 && strstr(small.reason, "commit") == NULL, "%s: %s", small.protocol,
           small.reason);
     if (says == NULL) {
@@ -76,6 +77,20 @@ static void check_plan(const struct rank *self, const char *says)
     } else {
         CHECK(strstr(large.reason, says) != NULL, "'%s' is not in: %s", says, large.reason);
     }
+}
+
+/* Memory of rank 1 that no other process can be given. */
+static void bare_memory(struct rank *self)
+{
+    struct gpu_memory memory;
+    enum gpu_memory_kind kind = self->rank == 1 ? GPU_VMM_BARE : GPU_VMM_FD;
+    CHECK(gpu_memory_make(self->scene->backend, self->rank % self->scene->devices, kind, BYTES, self->stream, &memory),
+          "no VMM memory");
+    gpu_graph graph = capture(self, memory.address, 1);
+    CHECK_OK(tutti_commit(self->comm));
+    check_plan(self, "; the last commit left 1 call staged: rank 1: VMM memory made without a type of handle");
+    gpu_graph_destroy(graph);
+    gpu_memory_free(&memory, self->stream);
 }
 
 static void rank_plans(struct rank *self)
@@ -99,6 +114,9 @@ static void rank_plans(struct rank *self)
     CHECK_OK(tutti_commit(self->comm));
     check_plan(self,
                "; the last commit left 3 calls staged: rank 1: has a buffer that does not begin at a multiple of");
+    if (!self->scene->in_step) {
+        bare_memory(self);
+    }
     step(self);
     gpu_graph_destroy(good);
     gpu_graph_destroy(odd);

@@ -469,17 +469,32 @@ void gpu_group_stats(struct group *group, tutti_stats *stats)
     }
 }
 
+/* "from 2 MiB on: " */
+static void from_on(size_t bytes, char *text, size_t text_bytes)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB"};
+    unsigned unit = 0;
+    while (unit < 3 && bytes >= 1024 && bytes % 1024 == 0) {
+        bytes /= 1024;
+        unit++;
+    }
+    (void)snprintf(text, text_bytes, "from %zu %s on: ", bytes, units[unit]);
+}
+
+/* A direct call goes as its buffers allow: the reason says from which size on, how, and what the last commit found. */
 void gpu_group_plan(const struct group *group, const struct operation *operation, tutti_plan_t *plan)
 {
     struct gpu_choice choice;
     gpu_choice_make(&choice, operation, &group->terms);
     plan->chunks = choice.launches * choice.rounds;
     (void)snprintf(plan->protocol, sizeof(plan->protocol), "%s", gpu_choice_protocol_name(choice.protocol));
+    char from[48] = "";
     char more[320] = "";
     if (strcmp(plan->protocol, "direct") == 0) {
+        from_on(group->terms.direct_bytes_min, from, sizeof(from));
         registry_explain(group->options.registry, more, sizeof(more));
     }
-    (void)snprintf(plan->reason, sizeof(plan->reason), "%s%s", choice.reason, more);
+    (void)snprintf(plan->reason, sizeof(plan->reason), "%s%s%s", from, choice.reason, more);
 }
 
 void gpu_group_memory(const struct group *group, uint64_t *arena_bytes, uint64_t *mapped_bytes)
