@@ -43,6 +43,25 @@ KERNEL(store_release)
     port_store_release_system(word, 2);
 }
 
+KERNEL(store_release_pair)
+{
+    vector->x = 1;
+    port_store_release_system8(pair, value);
+}
+
+KERNEL(load_acquire_pair)
+{
+    uint64_t flag = port_load_acquire_system8(pair);
+    pair[2] = flag + pair[1];
+}
+
+KERNEL(fence)
+{
+    vector->x = 1;
+    port_fence_system();
+    port_store_system(word, 2);
+}
+
 KERNEL(claim)
 {
     word[1] = port_claim_system(word);

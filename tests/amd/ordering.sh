@@ -30,8 +30,8 @@ for target in gfx90a gfx942; do
     "$1" -x hip --cuda-device-only --no-gpu-bundle-output -nogpuinc -nogpulib -std=c++17 -O3 -ffp-contract=off \
         --offload-arch=$target -Isrc -S -o "$work/$target.s" tests/amd/ordering.hip
     case $target in
-    gfx90a) load=' glc' store='' returns=' glc' agent=' glc' add='' release='buffer_wbl2' ;;
-    gfx942) load=' sc0 sc1' store=' sc0 sc1' returns=' sc0 sc1' agent=' sc1' add='' release='buffer_wbl2 sc0 sc1' ;;
+    gfx90a) load=' glc' store='' returns=' glc' agent=' glc' add='' release='buffer_wbl2' acquire='buffer_invl2\|buffer_wbinvl1_vol' ;;
+    gfx942) load=' sc0 sc1' store=' sc0 sc1' returns=' sc0 sc1' agent=' sc1' add='' release='buffer_wbl2 sc0 sc1' acquire='buffer_inv sc0 sc1' ;;
     esac
     w='s_waitcnt vmcnt\(0\)\|'
     [ $target = gfx942 ] && counter_returns=' sc0' || counter_returns=' glc'
@@ -42,6 +42,9 @@ for target in gfx90a gfx942; do
     expect load_word "global_load_dword [^|]*\]$load\|${w}global_store.*"
     expect store_word "global_store_dword [^|]*\]$store\|"
     expect store_release "global_store_dword [^|]*\|$release\|${w}global_store_dword [^|]*\]$store\|"
+    expect store_release_pair "global_store_dword [^|]*\|$release\|${w}global_store_dwordx2 [^|]*\]$store\|"
+    expect load_acquire_pair "global_load_dwordx2 [^|]*\]$load\|$w$acquire\|global_load_dwordx2 [^|]*\|${w}global_store.*"
+    expect fence "global_store_dword [^|]*\|$release\|$w$acquire\|global_store_dword [^|]*\]$store\|"
     expect claim "global_atomic_cmpswap [^|]*\]$returns\|${w}global_store.*"
     expect load_counter "global_load_dwordx2 [^|]*\]$agent\|${w}global_store.*"
     expect add_counter "global_atomic_add_x2 [^|]*\]$add\|"
