@@ -135,9 +135,9 @@ static tutti_status capture_everywhere(struct engine *engine, tutti_host_graph *
 {
     tutti_status status = engine->rank == 1 ? capture_badly(engine, graph) : capture(engine, graph);
     tutti_status agreed = tutti_commit(engine->comm); /* also where the capture failed: it is how the ranks find out */
-    if (agreed == TUTTI_ERR_CAPTURE) {
-        /* On every rank, with the same sentence. The rank that has a graph may replay it beside eager calls of the others; here
-         * all of them capture again. */
+    if (agreed == TUTTI_ERR_CAPTURE || agreed == TUTTI_ERR_MISMATCH) {
+        /* On every rank, with the same sentence: some rank has no such graph, or another one. A rank that has one may replay it
+         * beside eager calls of the others; here all of them capture again. */
         if (engine->rank == 0) {
             printf("%s\n", tutti_last_error());
         }
