@@ -238,26 +238,55 @@ void commit_collect_pending(struct commit *commit)
     }
 }
 
-static struct ticket *ticket_named(const struct registry *registry, uint64_t agreed)
+/* -- calls that have names ----------------------------------------------------------------------------- */
+
+static int tickets_compare(const void *one, const void *other)
 {
+    const struct ticket *const *a = one;
+    const struct ticket *const *b = other;
+    return (*a)->agreed < (*b)->agreed ? -1 : (*a)->agreed > (*b)->agreed;
+}
+
+/* This rank's calls that can be resumed, in order of their names. NULL without memory. */
+static struct ticket **tickets_named(const struct registry *registry, size_t *count)
+{
+    struct ticket **found = NULL;
+    size_t room = 0;
+    *count = 0;
+    bool enough = room_for(&found, &room, 0, sizeof(*found));
     for (const struct recorded *each = registry->recorded; each != NULL; each = each->next) {
-        for (struct ticket *ticket = each->first; ticket != NULL; ticket = ticket->next) {
-            if (ticket->agreed == agreed && (ticket->state == TICKET_DIRECT || ticket->state == TICKET_SUSPENDED)) {
-                return ticket;
+        for (struct ticket *ticket = each->first; ticket != NULL && enough; ticket = ticket->next) {
+            if (ticket->state == TICKET_DIRECT || ticket->state == TICKET_SUSPENDED) {
+                enough = room_for(&found, &room, *count, sizeof(*found));
+                if (enough) {
+                    found[(*count)++] = ticket;
+                }
             }
         }
     }
-    return NULL;
+    if (!enough) {
+        free(found);
+        return NULL;
+    }
+    qsort(found, *count, sizeof(*found), tickets_compare);
+    return found;
 }
 
-/* The calls of these names, in this order. */
+/* The calls of these names, in this order, which is an ascending one. */
 void commit_collect_named(struct commit *commit, const uint64_t *names, size_t count)
 {
-    tutti_status status = TUTTI_OK;
+    size_t here = 0;
+    size_t at = 0;
     ledger_begin(commit, LEDGER_RESUME);
+    struct ticket **tickets = tickets_named(commit->comm->registry, &here);
+    tutti_status status = tickets != NULL ? TUTTI_OK : commit_no_memory();
     for (size_t index = 0; index < count && status == TUTTI_OK; index++) {
-        status = call_add(commit, ticket_named(commit->comm->registry, names[index]));
+        while (at < here && tickets[at]->agreed < names[index]) {
+            at++;
+        }
+        status = call_add(commit, at < here && tickets[at]->agreed == names[index] ? tickets[at] : NULL);
     }
+    free(tickets);
     if (status != TUTTI_OK) {
         ledger_void(commit, status);
     }

@@ -47,7 +47,7 @@ tutti_status commit_no_memory(void);
 
 /* -- commit_ledger.c -- */
 
-/* What was captured since the last commit; or the calls that have these names, in this order. Whatever goes wrong stands in the
+/* What was captured since the last commit; or the calls that have these names, in this order, which is ascending. Whatever goes wrong stands in the
  * ledger's head. */
 void commit_collect_pending(struct commit *commit);
 void commit_collect_named(struct commit *commit, const uint64_t *names, size_t count);
