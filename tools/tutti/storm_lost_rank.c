@@ -18,6 +18,8 @@
 #include "run_ranks.h"
 #include "storm.h"
 
+#define STEPS_MORE 2
+
 /* What a rank lives to tell; in memory shared with the parent. */
 struct lost_report {
     double died_s;      /* the victim: when it was killed */
@@ -44,16 +46,21 @@ static void *killer(void *argument)
     return NULL;
 }
 
-/* The victim dies a moment after it began a step, wherever it is then. */
+/* The victim dies a moment after it began a step, wherever it is then. A busy machine may keep the killer from a processor for
+ * longer than the rest of the trace takes: after some more steps the victim waits for it. */
 static void die_later(void *user, struct serve *serve)
 {
     struct lost_rank *lost = user;
-    if (serve->options.board_rank != lost->victim || lost->steps++ != lost->step) {
+    if (serve->options.board_rank != lost->victim) {
         return;
     }
+    uint64_t step = lost->steps++;
     pthread_t thread;
-    if (pthread_create(&thread, NULL, killer, lost) == 0) {
-        (void)pthread_detach(thread);
+    if (step == lost->step && pthread_create(&thread, NULL, killer, lost) != 0) {
+        (void)killer(lost);
+    }
+    while (step > lost->step + STEPS_MORE) {
+        (void)pause();
     }
 }
 
