@@ -131,6 +131,9 @@ bool ledger_read(const unsigned char *bytes, size_t size, struct ledger_view *vi
         size != packed_bytes(head) || head->status > 0 || head->status < TUTTI_ERR_ABORTED) {
         return false;
     }
+    if (head->status != TUTTI_OK && head->graphs + head->calls + head->allocations != 0) {
+        return false; /* who does not take part has nothing to say */
+    }
     const void *at = bytes + sizeof(*head);
     view->graphs = at;
     at = view->graphs + head->graphs;
@@ -175,6 +178,21 @@ static void describe(const struct ledger_call *call, char *text, size_t text_byt
     char what[SIGNATURE_TEXT_BYTES];
     signature_describe(call->signature, what, sizeof(what));
     (void)snprintf(text, text_bytes, "%s on lane %u", what, call->lane);
+}
+
+/* One rank has a graph of this number, another has none. */
+static tutti_status differ_in_number(const struct ledger_view *views, int rank, uint32_t graph)
+{
+    int has = graph < views[0].head.graphs ? 0 : rank;
+    const struct ledger_graph *more = &views[has].graphs[graph];
+    char last[SIGNATURE_TEXT_BYTES] = "nothing";
+    if (more->captured > 0) {
+        signature_describe(more->last, last, sizeof(last));
+    }
+    return error_set(TUTTI_ERR_MISMATCH,
+                     "tutti_commit: ranks captured different things: rank %d has a graph %u since the last commit (%u "
+                     "calls, the last is %s), rank %d has none; nothing is committed, all of them stay staged",
+                     has, graph + 1, more->captured, last, has == 0 ? rank : 0);
 }
 
 static tutti_status differ(uint32_t graph, uint32_t number, const struct ledger_call *first, int rank,
@@ -250,8 +268,7 @@ static tutti_status compare_graphs(const struct ledger_view *views, int world)
         for (int rank = 1; rank < world && status == TUTTI_OK; rank++) {
             bool theirs = graph < views[rank].head.graphs;
             if (more != theirs) {
-                status = differ(graph, 0, more ? &views[0].calls[first[0]] : NULL, rank,
-                                theirs ? &views[rank].calls[first[rank]] : NULL);
+                status = differ_in_number(views, rank, graph);
             } else if (more && whole) {
                 status = compare_graph(views, rank, graph, first);
             }
@@ -263,6 +280,20 @@ static tutti_status compare_graphs(const struct ledger_view *views, int world)
             first[rank] += views[rank].graphs[graph].calls;
         }
     }
+}
+
+/* What became of it nobody can tell: either way no graph is left that a user object belongs to. */
+static tutti_status differ_in_life(const struct ledger_view *view, int rank, uint32_t graph)
+{
+    const struct ledger_graph *gone = &view->graphs[graph];
+    char last[SIGNATURE_TEXT_BYTES];
+    signature_describe(gone->last, last, sizeof(last));
+    return error_set(
+        TUTTI_ERR_CAPTURE,
+        "tutti_commit: rank %d has no graph %u since the last commit: its capture was invalidated after %s "
+        "(call %u of it), or it has been destroyed; all ranks have dropped it, and the others wait for the "
+        "next commit",
+        rank, graph + 1, last, gone->captured);
 }
 
 /* Graphs that some rank does not have. It is nobody's fault if none has it any more. */
@@ -285,10 +316,7 @@ static tutti_status drop_graphs(const struct ledger_view *views, int world, stru
         }
         for (int rank = 0; rank < world && gone > 0 && gone < world && status == TUTTI_OK; rank++) {
             if (views[rank].graphs[graph].fate == FATE_GONE) {
-                status = error_set(TUTTI_ERR_CAPTURE,
-                                   "tutti_commit: rank %d has no graph %u since the last commit: %.190s; all ranks "
-                                   "have dropped it, and the others wait for the next commit",
-                                   rank, graph + 1, views[rank].head.sentence);
+                status = differ_in_life(&views[rank], rank, graph);
             }
         }
     }
@@ -356,6 +384,18 @@ static tutti_status judge_sessions(const struct ledger_view *views, int world)
     return TUTTI_OK;
 }
 
+/* The calls of a resumption are named by all ranks alike. */
+static tutti_status compare_names(const struct ledger_view *views, int world)
+{
+    for (int rank = 1; rank < world; rank++) {
+        if (views[rank].head.calls != views[0].head.calls) {
+            return error_set(TUTTI_ERR_MISMATCH, "tutti_resume: rank 0 speaks of %u calls, rank %d of %u",
+                             views[0].head.calls, rank, views[rank].head.calls);
+        }
+    }
+    return TUTTI_OK;
+}
+
 tutti_status ledger_judge(const struct ledger_view *views, int world, int own, struct verdict *verdict)
 {
     memset(verdict, 0, sizeof(*verdict));
@@ -380,6 +420,8 @@ tutti_status ledger_judge(const struct ledger_view *views, int world, int own, s
         if (status == TUTTI_OK) {
             status = drop_graphs(views, world, verdict);
         }
+    } else {
+        status = compare_names(views, world);
     }
     if (status == TUTTI_OK) {
         judge_calls(views, world, verdict);

@@ -30,10 +30,13 @@ struct ledger_head {
     uint32_t graphs, calls, allocations, reserved;
     uint64_t forgotten, last_commit;
     uint64_t abandoned;                   /* the session that this rank gives up; 0: none */
-    char sentence[LEDGER_SENTENCE_BYTES]; /* also of the first broken graph */
+    char sentence[LEDGER_SENTENCE_BYTES]; /* else: of the first broken graph */
 };
 struct ledger_graph {
     uint32_t fate, calls; /* calls: 0 unless it is whole */
+    uint32_t captured;    /* how many calls it had, in any case */
+    uint32_t reserved;
+    uint64_t last; /* the last of them */
     uint64_t session;
 };
 struct ledger_buffer {
@@ -88,15 +91,16 @@ bool ledger_read(const unsigned char *bytes, size_t size, struct ledger_view *vi
 
 /* What the ranks come to. */
 struct verdict {
-    bool mismatch; /* they captured different things: nothing that is pending will ever be direct */
-    bool *dropped; /* [own graphs]: given up on all ranks */
-    bool *direct;  /* [calls] */
+    bool mismatch;  /* they captured different things: nothing that is pending will ever be direct */
+    bool *dropped;  /* [own graphs]: given up on all ranks */
+    bool *direct;   /* [calls] */
     uint32_t staged_count;
     char staged_why[LEDGER_SENTENCE_BYTES]; /* of the last call that stays staged */
 };
 
-/* The same on every rank, with the same sentence. MISMATCH, CAPTURE (some graph was dropped), SYSTEM, and whatever a rank refused
- * with. The verdict's arrays are good, and to be freed with verdict_free, whatever the status. */
+/* The same on every rank, with the same sentence: MISMATCH, CAPTURE (some graph was dropped), and whatever a rank refused with. The
+ * verdict's arrays are good, and to be freed with verdict_free, unless there is no memory for them: then they are NULL, and the others
+ * know nothing of that (SYSTEM). */
 tutti_status ledger_judge(const struct ledger_view *views, int world, int own, struct verdict *verdict);
 void verdict_free(struct verdict *verdict);
 

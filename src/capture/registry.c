@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "capture/share.h"
 #include "collective/signature.h"
@@ -147,28 +148,19 @@ void recorded_break(struct recorded *recorded, const char *why)
     }
 }
 
-void recorded_invalidated(struct recorded *recorded, const char *next)
+void recorded_describe(const struct recorded *recorded, const char *next, char why[RECORDED_WHY_BYTES])
 {
     char last[SIGNATURE_TEXT_BYTES];
-    char why[sizeof(recorded->why)];
-    if (recorded == NULL || recorded->last == NULL) {
-        recorded_break(recorded, "a capture was invalidated before its first collective");
+    if (recorded->last == NULL) {
+        (void)snprintf(why, RECORDED_WHY_BYTES,
+                       "the capture of stream %p was invalidated between its begin and its first call, %.60s",
+                       recorded->stream, next);
         return;
     }
     signature_describe(signature_pack(&recorded->last->operation), last, sizeof(last));
-    (void)snprintf(why, sizeof(why),
+    (void)snprintf(why, RECORDED_WHY_BYTES,
                    "the capture of stream %p was invalidated between %s (call %u of the graph) and %.60s",
                    recorded->stream, last, recorded->count, next);
-    recorded_break(recorded, why);
-}
-
-struct recorded *registry_latest(const struct registry *registry, const void *stream)
-{
-    struct recorded *latest = NULL;
-    for (struct recorded *each = registry->recorded; each != NULL; each = each->next) {
-        latest = each->pending && each->stream == stream ? each : latest;
-    }
-    return latest;
 }
 
 /* A program that captures for ever and never commits must not fill the memory with what nobody asks for. The ranks reach the limit
@@ -178,13 +170,22 @@ static void pending_limit(struct registry *registry)
     if (atomic_load_explicit(&registry->counts.pending, memory_order_relaxed) < REGISTRY_PENDING_MAX) {
         return;
     }
-    for (struct recorded *each = registry->recorded; each != NULL; each = each->next) {
+    struct recorded *each = registry->recorded;
+    while (each != NULL) {
+        struct recorded *next = each->next;
         for (struct ticket *ticket = each->pending ? each->first : NULL; ticket != NULL; ticket = ticket->next) {
             registry_slot_return(registry, ticket);
             registry_move(registry, ticket, TICKET_STAGED);
             registry->forgotten++;
         }
-        each->pending = false;
+        if (each->pending) {
+            each->pending = false;
+            each->doubted = NULL;
+            if (recorded_gone(each)) { /* holds nothing, so this is legal in a capture */
+                registry_forget(registry, each);
+            }
+        }
+        each = next;
     }
     atomic_store(&registry->counts.forgotten, registry->forgotten);
 }
@@ -200,7 +201,8 @@ static struct recorded *recorded_new(struct registry *registry)
     return recorded;
 }
 
-struct recorded *registry_graph(struct registry *registry, uint64_t capture, const void *stream)
+/* The pending graph of a capture; NULL. */
+static struct recorded *recorded_find(const struct registry *registry, uint64_t capture)
 {
     struct recorded *recorded = registry->recorded_last;
     if (recorded != NULL && (recorded->capture != capture || !recorded->pending)) {
@@ -209,11 +211,12 @@ struct recorded *registry_graph(struct registry *registry, uint64_t capture, con
             recorded = recorded->next;
         }
     }
-    if (recorded != NULL) {
-        return recorded;
-    }
-    pending_limit(registry);
-    recorded = recorded_new(registry);
+    return recorded;
+}
+
+static struct recorded *recorded_add(struct registry *registry, uint64_t capture, const void *stream)
+{
+    struct recorded *recorded = recorded_new(registry);
     if (recorded == NULL) {
         return NULL;
     }
@@ -225,6 +228,16 @@ struct recorded *registry_graph(struct registry *registry, uint64_t capture, con
     recorded->graphs = &registry->graphs;
     *(registry->recorded_last != NULL ? &registry->recorded_last->next : &registry->recorded) = recorded;
     registry->recorded_last = recorded;
+    return recorded;
+}
+
+struct recorded *registry_graph(struct registry *registry, uint64_t capture, const void *stream)
+{
+    struct recorded *recorded = recorded_find(registry, capture);
+    if (recorded == NULL) {
+        pending_limit(registry);
+        recorded = recorded_add(registry, capture, stream);
+    }
     return recorded;
 }
 
@@ -240,6 +253,68 @@ static void recorded_remove(struct registry *registry, struct recorded *recorded
     }
     recorded->next = registry->free_recorded;
     registry->free_recorded = recorded;
+}
+
+/* -- captures that fail ---------------------------------------------------------------------------------- */
+
+/* The latest graph that calls on this stream went to, if no commit has seen it. */
+static struct recorded *recorded_latest(const struct registry *registry, const void *stream)
+{
+    struct recorded *latest = NULL;
+    for (struct recorded *each = registry->recorded; each != NULL; each = each->next) {
+        latest = each->pending && each->stream == stream ? each : latest;
+    }
+    return latest;
+}
+
+void registry_invalidated(struct registry *registry, uint64_t capture, const void *stream, const char *next)
+{
+    char why[RECORDED_WHY_BYTES];
+    struct recorded *latest = recorded_latest(registry, stream);
+    struct recorded *recorded = capture != 0 ? recorded_find(registry, capture) : NULL;
+    if (capture == 0 && latest != NULL && (latest->broken || latest->doubted != NULL)) {
+        return; /* the same one, as far as anybody can tell */
+    }
+    if (recorded == NULL) {
+        recorded = recorded_add(registry, capture, stream);
+        if (recorded == NULL) {
+            return;
+        }
+        recorded->doubted = capture == 0 ? latest : NULL;
+        recorded->refused = next;
+    }
+    recorded_describe(recorded, next, why);
+    recorded_break(recorded, why);
+}
+
+#define GONE_WAIT_MS 200
+
+static void recorded_await(const struct recorded *recorded)
+{
+    const struct timespec pause = {0, 1000000};
+    for (int ms = 0; ms < GONE_WAIT_MS && !recorded_gone(recorded); ms++) {
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+void registry_settle_doubts(struct registry *registry)
+{
+    char why[RECORDED_WHY_BYTES];
+    struct recorded *each = registry->recorded;
+    while (each != NULL) {
+        struct recorded *next = each->next;
+        if (each->doubted != NULL) {
+            recorded_await(each->doubted);
+            if (recorded_gone(each->doubted)) {
+                recorded_describe(each->doubted, each->refused, why);
+                recorded_break(each->doubted, why);
+                registry_forget(registry, each);
+            } else {
+                each->doubted = NULL;
+            }
+        }
+        each = next;
+    }
 }
 
 /* -- giving out and taking back ------------------------------------------------------------------------ */

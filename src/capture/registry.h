@@ -26,7 +26,8 @@
 #include "kernels/arguments.h"
 
 #define SLOT_NONE UINT32_MAX
-#define REGISTRY_AHEAD 8192u        /* tickets, and graphs, that can be recorded before memory is asked for */
+#define REGISTRY_AHEAD 8192u /* tickets, and graphs, that can be recorded before memory is asked for */
+#define RECORDED_WHY_BYTES 200
 #define REGISTRY_PENDING_MAX 65536u /* tickets of a program that never commits; above it, they are staged for good */
 
 struct share;
@@ -56,7 +57,11 @@ struct recorded {
     uint32_t count;
     bool pending; /* not seen by a commit */
     bool broken;  /* its capture has failed: `why` */
-    char why[200];
+    char why[RECORDED_WHY_BYTES];
+    /* An invalidated capture that the driver did not name: it is this graph's if that is destroyed, else another one, which this
+     * record without calls stands for. NULL: no such doubt. */
+    struct recorded *doubted;
+    const char *refused; /* of such a record: the call that was; static storage */
     struct ticket *first, *last;
     _Atomic uint32_t holders; /* of the backend: it lives while there are any */
     _Atomic uint32_t *graphs; /* the registry's count of such */
@@ -108,11 +113,16 @@ void registry_take(struct registry *registry, struct recorded *recorded, const s
 /* The graph cannot be completed: the sentence of this thread's last error says why. NULL is allowed. */
 void recorded_break(struct recorded *recorded, const char *why);
 
-/* Its capture was found to be invalid after its last call so far and before `next`. NULL is allowed. */
-void recorded_invalidated(struct recorded *recorded, const char *next);
+/* What `recorded_break` is told if the capture was invalidated between its last call so far, if there is one, and `next`. */
+void recorded_describe(const struct recorded *recorded, const char *next, char why[RECORDED_WHY_BYTES]);
 
-/* The latest graph that calls on this stream went to, if no commit has seen it; NULL. */
-struct recorded *registry_latest(const struct registry *registry, const void *stream);
+/* The capture of `stream` was found to be invalid when `next` (static storage) came. `capture`: its number, or 0: drivers need not tell it. Its graph is
+ * broken; without a call so far, one that has none stands for it, so that the ranks' graphs stay in step. */
+void registry_invalidated(struct registry *registry, uint64_t capture, const void *stream, const char *next);
+
+/* Whose the invalid captures without a number were: for a commit, when all captures have ended. Waits a moment for drivers that destroy
+ * a graph later than they say. */
+void registry_settle_doubts(struct registry *registry);
 
 /* The backend's hold on a graph: as long as there is one, a launch may come. [any thread]; a destructor that may not call
  * anything may call it. */

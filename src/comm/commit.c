@@ -75,9 +75,9 @@ static void calls_settle(struct commit *commit)
     for (uint32_t graph = 0; graph < commit->ledger.head.graphs; graph++) {
         commit->graphs[graph]->pending = false;
     }
-    registry->last_commit = commit_number(commit);
     if (commit->ledger.head.verb == LEDGER_COMMIT) {
         registry->session = 0; /* a commit ends the session that is open */
+        registry->forgotten = 0;
     }
     (void)atomic_fetch_add(&registry->counts.commits, 1);
     registry->staged_last = commit->verdict.staged_count;
@@ -110,8 +110,7 @@ static void commit_end(struct commit *commit)
 {
     struct registry *registry = commit->comm->registry;
     for (uint32_t index = 0; commit->offered != NULL && index < commit->ledger.head.allocations; index++) {
-        socket_close(&commit->offered[index].fd);
-        exports_release(commit->offered[index].exported);
+        offered_drop(&commit->offered[index]);
     }
     for (int rank = 0; rank < KERNEL_WORLD_MAX && rank < commit->comm->world; rank++) {
         for (uint32_t index = 0; commit->shares[rank] != NULL && index < commit->views[rank].head.allocations;
@@ -210,16 +209,30 @@ static void sessions_drop(struct commit *commit)
     }
 }
 
+/* The others count on what this rank cannot do. */
+static tutti_status cannot_take_part(tutti_comm *comm)
+{
+    struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, ""};
+    (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d is out of memory for tutti_commit", comm->rank);
+    comm_fail(comm, &failure);
+    return comm_check(comm);
+}
+
 static tutti_status commits_judge(struct commit **commits, int count)
 {
     tutti_status status = TUTTI_OK;
     for (int each = 0; each < count; each++) {
         struct commit *commit = commits[each];
+        struct registry *registry = commit->comm->registry;
         status = ledger_judge(commit->views, commit->comm->world, commit->comm->rank, &commit->verdict);
+        if (commit->verdict.direct == NULL || commit->verdict.dropped == NULL) {
+            return cannot_take_part(commit->comm);
+        }
         sessions_drop(commit);
         if (commit->verdict.mismatch) {
+            registry->forgotten = 0; /* all ranks know */
             graphs_settle(commit, NULL);
-        } else if (status != TUTTI_OK && commit->verdict.dropped != NULL) {
+        } else if (status != TUTTI_OK) {
             graphs_settle(commit, commit->verdict.dropped);
         }
     }
@@ -241,6 +254,8 @@ static tutti_status commits_run(struct commit **commits, int count)
     }
     status = words_exchange(commits, count, &failed);
     for (int each = 0; each < count && status == TUTTI_OK; each++) {
+        commits[each]->comm->registry->last_commit =
+            commit_number(commits[each]); /* never used again, whatever happens */
         commit_note(commits[each], commit_write_table(commits[each]));
     }
     if (status != TUTTI_OK) {
@@ -258,14 +273,6 @@ static tutti_status commits_run(struct commit **commits, int count)
 }
 
 /* -- the calls ------------------------------------------------------------------------------------------------------- */
-
-static tutti_status cannot_take_part(tutti_comm *comm)
-{
-    struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, ""};
-    (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d is out of memory for tutti_commit", comm->rank);
-    comm_fail(comm, &failure);
-    return comm_check(comm);
-}
 
 static struct commit *commit_begin(tutti_comm *comm)
 {
@@ -450,6 +457,12 @@ static void entry_close(tutti_comm *comm, struct ticket *ticket, void *visitor)
 {
     struct range *range = visitor;
     comm->registry->entries[ticket->slot].commit = 0;
+    for (int which = 0; which < BUFFER_COUNT; which++) {
+        struct share *own = ticket->shares[which][comm->rank];
+        if (own != NULL) {
+            own->looked = false; /* other calls that use it may have been withdrawn long ago */
+        }
+    }
     range->first = ticket->slot < range->first ? ticket->slot : range->first;
     range->end = ticket->slot + 1 > range->end ? ticket->slot + 1 : range->end;
 }

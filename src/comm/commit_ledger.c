@@ -169,11 +169,10 @@ static tutti_status graph_add(struct commit *commit, struct recorded *recorded)
     commit->graphs[count] = recorded;
     graph->session = recorded->session;
     graph->fate = recorded->broken ? FATE_BROKEN : recorded_gone(recorded) ? FATE_GONE : FATE_WHOLE;
+    graph->captured = recorded->count;
+    graph->last = recorded->last != NULL ? signature_pack(&recorded->last->operation) : 0;
     struct ledger_head *head = &commit->ledger.head;
-    if (graph->fate == FATE_GONE) {
-        recorded_invalidated(recorded, "its end, or it has been destroyed since"); /* which of them, nobody can tell */
-    }
-    if (graph->fate != FATE_WHOLE && head->sentence[0] == 0) {
+    if (graph->fate == FATE_BROKEN && head->sentence[0] == 0) {
         (void)snprintf(head->sentence, sizeof(head->sentence), "%.199s", recorded->why);
     }
     if (graph->fate != FATE_WHOLE) {
@@ -191,6 +190,9 @@ static tutti_status graph_add(struct commit *commit, struct recorded *recorded)
 static void ledger_void(struct commit *commit, tutti_status status)
 {
     ledger_refuse(&commit->ledger, status);
+    for (uint32_t index = 0; index < commit->ledger.head.allocations; index++) {
+        offered_drop(&commit->offered[index]);
+    }
     commit->ledger.head.graphs = commit->ledger.head.calls = commit->ledger.head.allocations = 0;
 }
 
@@ -213,7 +215,11 @@ static tutti_status session_look(tutti_comm *comm)
     }
     tutti_status status = comm->ops->group_stream(comm->group, registry->session_stream, &stream);
     if (status == TUTTI_OK && stream.state == DEVICE_STREAM_INVALIDATED) {
-        recorded_invalidated(registry_latest(registry, registry->session_stream), "the end of the capture");
+        if (stream.capture == 0) {
+            return error_set(TUTTI_ERR_CAPTURE, "the capture of stream %p is invalid: end it before the commit",
+                             registry->session_stream);
+        }
+        registry_invalidated(registry, stream.capture, registry->session_stream, "the end of the capture");
     }
     if (status == TUTTI_OK && stream.state == DEVICE_STREAM_CAPTURING) {
         status = error_set(TUTTI_ERR_CAPTURE, "the capture of stream %p is still open: end it before the commit",
@@ -227,6 +233,9 @@ void commit_collect_pending(struct commit *commit)
     ledger_begin(commit, LEDGER_COMMIT);
     commit->ledger.head.abandoned = commit->comm->registry->abandoned_session;
     tutti_status status = session_look(commit->comm);
+    if (status == TUTTI_OK) {
+        registry_settle_doubts(commit->comm->registry);
+    }
     for (struct recorded *each = commit->comm->registry->recorded; each != NULL && status == TUTTI_OK;
          each = each->next) {
         if (each->pending && (each->count > 0 || each->broken)) {

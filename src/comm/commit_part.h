@@ -57,6 +57,9 @@ void commit_collect_named(struct commit *commit, const uint64_t *names, size_t c
 /* Takes over what the peers offer and the verdict wants. Fails only with the communicator; all else is noted. */
 tutti_status commit_take_allocations(struct commit *commit);
 
+/* Gives an allocation back that nobody took over. */
+void offered_drop(struct offered *offered);
+
 /* Moves the calls that the verdict calls direct to their new entries. */
 tutti_status commit_write_table(struct commit *commit);
 

@@ -69,6 +69,13 @@ static tutti_status share_peer(struct commit *commit, int rank, uint32_t index, 
     return status;
 }
 
+void offered_drop(struct offered *offered)
+{
+    socket_close(&offered->fd);
+    exports_release(offered->exported);
+    offered->exported = NULL;
+}
+
 static tutti_status share_own(struct commit *commit, uint32_t index)
 {
     struct offered *offered = &commit->offered[index];
@@ -173,7 +180,8 @@ static bool buffer_fits(const struct commit *commit, const struct ticket *ticket
         return true;
     }
     if (buffer->where == WHERE_SYMMETRIC) {
-        return memory_part(commit->comm, buffer->serial, rank, buffer->offset + bytes) != 0;
+        return buffer->offset <= UINT64_MAX - bytes &&
+               memory_part(commit->comm, buffer->serial, rank, buffer->offset + bytes) != 0;
     }
     uint64_t held = commit->shares[rank][buffer->where]->mapping->block.bytes;
     return buffer->offset <= held && bytes <= held - buffer->offset && buffer->offset % 16 == 0;

@@ -102,6 +102,11 @@ tutti_status session_abort(tutti_capture *capture)
     if (status != TUTTI_OK) {
         return status;
     }
+    for (struct recorded *each = registry->recorded; each != NULL; each = each->next) {
+        if (each->pending && each->session == capture->session) {
+            recorded_break(each, "its capture session was given up");
+        }
+    }
     registry->abandoned_session = capture->session;
     registry->session = 0;
     if (!comm->one_thread_drives_all) {

@@ -102,7 +102,7 @@ struct group_options {
 enum device_stream_state { DEVICE_STREAM_IDLE, DEVICE_STREAM_CAPTURING, DEVICE_STREAM_INVALIDATED };
 struct device_stream {
     enum device_stream_state state; /* IDLE: work runs */
-    uint64_t capture;               /* CAPTURING: its number, never reused */
+    uint64_t capture;               /* its number, never reused; INVALIDATED: 0 if the driver does not tell */
 };
 
 struct device_description {

@@ -236,7 +236,7 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
     struct ticket_grant grant;
     tutti_status status = recording_look(driver, call->stream, &state);
     if (state.invalidated) {
-        recorded_invalidated(registry_latest(group->options.registry, call->stream), operation_call_name(operation));
+        registry_invalidated(group->options.registry, state.id, call->stream, operation_call_name(operation));
     }
     if (status == TUTTI_OK && choice->launches == 0) {
         call_count(group, operation, GPU_LOCAL, state.recording);
@@ -271,6 +271,9 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
     }
     if (status == TUTTI_OK && state.recording) {
         status = recording_end(driver, &group->recordings, call->lane, call->stream);
+        if (status != TUTTI_OK) {
+            recorded_break(recorded, tutti_last_error());
+        }
     }
     if (status == TUTTI_OK) {
         call_count(group, operation, choice->protocol, state.recording);

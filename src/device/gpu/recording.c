@@ -129,7 +129,7 @@ tutti_status recording_ask(const struct device *device, const void *stream, stru
     context_leave(&scope);
     *out = (struct device_stream){DEVICE_STREAM_IDLE, 0};
     if (state.invalidated) {
-        out->state = DEVICE_STREAM_INVALIDATED;
+        *out = (struct device_stream){DEVICE_STREAM_INVALIDATED, state.id};
         return TUTTI_OK;
     }
     if (status == TUTTI_OK && state.recording) {

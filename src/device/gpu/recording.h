@@ -31,7 +31,7 @@ struct recordings {
 
 struct stream_state {
     bool recording, invalidated;
-    uint64_t id; /* of the capture */
+    uint64_t id; /* of the capture; of an invalidated one only if the driver tells it, else 0 */
     driver_graph graph;
     const driver_node *nodes; /* what the stream's next node will depend on; the driver's storage */
     size_t node_count;

@@ -358,7 +358,7 @@ static tutti_status enqueue(struct group *group, const struct operation *operati
     tutti_status status = stream_submit(call->stream, &work);
     if (status != TUTTI_OK) {
         if (status == TUTTI_ERR_CAPTURE) {
-            recorded_invalidated(registry_latest(group->options.registry, call->stream), kind_names[operation->kind]);
+            registry_invalidated(group->options.registry, stream.capture, call->stream, kind_names[operation->kind]);
         }
         held_drop(held);
     }

@@ -221,6 +221,9 @@ static tutti_status call_run(struct group *group, const struct operation *operat
     tutti_status status = operation_check_memory(group->device, group->options.world, operation, call->stream);
     if (status == TUTTI_OK) {
         status = recording_look(driver, call->stream, &state);
+        if (state.invalidated) {
+            registry_invalidated(group->options.registry, state.id, call->stream, operation_call_name(operation));
+        }
     }
     if (status == TUTTI_OK && state.recording) {
         status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state, &recorded);
