@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "harness/check.h"
@@ -383,17 +384,32 @@ uint64_t values_hash(const void *data, size_t bytes)
 
 #define GUARD_BYTE 0xd7
 
+/* Where tests/simgpu runs a program, and TEST_AREAS=device asks for it: memory of the simulated device, which can be shared as that of a
+ * real one, and which the processor reads and writes too. */
+extern void *simgpu_area_alloc(size_t bytes) __attribute__((weak));
+extern void simgpu_area_free(void *memory) __attribute__((weak));
+
+static bool on_device(void)
+{
+    const char *areas = getenv("TEST_AREAS");
+    return simgpu_area_alloc != NULL && areas != NULL && strcmp(areas, "device") == 0;
+}
+
 void area_create(struct area *area, size_t bytes_max)
 {
     memset(area, 0, sizeof(*area));
     area->memory_bytes = (bytes_max + 64 + 2 * VALUES_GUARD_BYTES + 63) / 64 * 64;
-    area->memory = aligned_alloc(64, area->memory_bytes);
+    area->memory = on_device() ? simgpu_area_alloc(area->memory_bytes) : aligned_alloc(64, area->memory_bytes);
     CHECK(area->memory != NULL, "no memory for %zu bytes", bytes_max);
 }
 
 void area_destroy(struct area *area)
 {
-    free(area->memory);
+    if (on_device()) {
+        simgpu_area_free(area->memory);
+    } else {
+        free(area->memory);
+    }
     memset(area, 0, sizeof(*area));
 }
 

@@ -39,6 +39,8 @@ struct calls {
     int (*current)(void **context);            /* CUDA */
     int (*make_current)(void *context);        /* CUDA */
     int (*use)(int ordinal);                   /* HIP */
+    int (*alloc)(uint64_t *address, size_t bytes);
+    int (*free)(uint64_t address);
     int (*stream_create)(void **stream, unsigned flags);
     int (*stream_destroy)(void *stream);
     int (*stream_wait)(void *stream);
@@ -78,6 +80,8 @@ static const struct {
     ENTRY(current, "cuCtxGetCurrent", NULL),
     ENTRY(make_current, "cuCtxSetCurrent", NULL),
     ENTRY(use, NULL, "hipSetDevice"),
+    ENTRY(alloc, "cuMemAlloc_v2", "hipMalloc"),
+    ENTRY(free, "cuMemFree_v2", "hipFree"),
     ENTRY(stream_create, "cuStreamCreate", "hipStreamCreateWithFlags"),
     ENTRY(stream_destroy, "cuStreamDestroy_v2", "hipStreamDestroy"),
     ENTRY(stream_wait, "cuStreamSynchronize", "hipStreamSynchronize"),
@@ -367,6 +371,22 @@ COLLECTIVE(tutti_broadcast, (tutti_comm * comm, void *buffer, size_t bytes, int 
 COLLECTIVE(tutti_all_to_all, (tutti_comm * comm, const void *src, void *dst, size_t bytes, const tutti_call *call),
            (comm, src, dst, bytes, made))
 COLLECTIVE(tutti_barrier, (tutti_comm * comm, const tutti_call *call), (comm, made))
+
+/* -- memory of the device's (harness/values.c) ---------------------------------------------------------- */
+
+TUTTI_API void *simgpu_area_alloc(size_t bytes);
+TUTTI_API void simgpu_area_free(void *memory);
+
+void *simgpu_area_alloc(size_t bytes)
+{
+    uint64_t address = 0;
+    return driver()->alloc(&address, bytes) == 0 ? (void *)(uintptr_t)address : NULL;
+}
+
+void simgpu_area_free(void *memory)
+{
+    (void)driver()->free((uint64_t)(uintptr_t)memory);
+}
 
 /* -- streams and events ------------------------------------------------------------------------------ */
 

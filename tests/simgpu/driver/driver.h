@@ -20,6 +20,7 @@
  *   SIMGPU_FAULTS           "cuMemCreate=2,cuIpcGetMemHandle@3=1,cuLaunchKernel@2+=invalidate": the call fails with that
  *                           result: always, the third time, from the second time on; "invalidate": every capture is
  *                           invalidated before the call, as if another thread had done something unsafe
+ *   SIMGPU_UNNAMED_CAPTURES 1: an invalidated capture's number is not told; drivers promise it for valid ones only
  *   SIMGPU_VERSION          of the driver
  *   SIMGPU_SEED             of the schedules
  *   CUDA_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES   ordinals; CUDA_LAUNCH_BLOCKING, AMD_SERIALIZE_KERNEL: launches wait

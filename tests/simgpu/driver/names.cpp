@@ -203,7 +203,8 @@ int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *co
     }
     const struct capture *capture = queue->capture;
     *status = capture == nullptr ? 0 : capture->invalidated ? 2 : 1;
-    if (capture != nullptr) {
+    static const bool unnamed = getenv("SIMGPU_UNNAMED_CAPTURES") != nullptr;
+    if (capture != nullptr && !(capture->invalidated && unnamed)) {
         *id = capture->id;
     }
     if (*status == 1) {
