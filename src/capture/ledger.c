@@ -56,7 +56,7 @@ void ledger_refuse(struct ledger *ledger, tutti_status status)
 static size_t packed_bytes(const struct ledger_head *head)
 {
     return sizeof(*head) + head->graphs * sizeof(struct ledger_graph) + head->calls * sizeof(struct ledger_call) +
-           head->allocations * sizeof(struct ledger_allocation);
+           head->allocations * sizeof(struct ledger_allocation) + head->names * sizeof(uint64_t);
 }
 
 static unsigned char *append(unsigned char *to, const void *items, size_t bytes)
@@ -76,7 +76,8 @@ unsigned char *ledger_pack(const struct ledger *ledger, size_t *bytes)
         unsigned char *to = append(packed, head, sizeof(*head));
         to = append(to, ledger->graphs, head->graphs * sizeof(*ledger->graphs));
         to = append(to, ledger->calls, head->calls * sizeof(*ledger->calls));
-        (void)append(to, ledger->allocations, head->allocations * sizeof(*ledger->allocations));
+        to = append(to, ledger->allocations, head->allocations * sizeof(*ledger->allocations));
+        (void)append(to, ledger->names, head->names * sizeof(*ledger->names));
     }
     return packed;
 }
@@ -128,10 +129,10 @@ bool ledger_read(const unsigned char *bytes, size_t size, struct ledger_view *vi
     struct ledger_head *head = &view->head;
     head->sentence[sizeof(head->sentence) - 1] = 0;
     if (head->graphs > ITEMS_MAX || head->calls > ITEMS_MAX || head->allocations > ITEMS_MAX ||
-        size != packed_bytes(head) || head->status > 0 || head->status < TUTTI_ERR_ABORTED) {
+        head->names > ITEMS_MAX || size != packed_bytes(head) || head->status > 0 || head->status < TUTTI_ERR_ABORTED) {
         return false;
     }
-    if (head->status != TUTTI_OK && head->graphs + head->calls + head->allocations != 0) {
+    if (head->status != TUTTI_OK && head->graphs + head->calls + head->allocations + head->names != 0) {
         return false; /* who does not take part has nothing to say */
     }
     const void *at = bytes + sizeof(*head);
@@ -140,6 +141,8 @@ bool ledger_read(const unsigned char *bytes, size_t size, struct ledger_view *vi
     view->calls = at;
     at = view->calls + head->calls;
     view->allocations = at;
+    at = view->allocations + head->allocations;
+    view->names = at;
     return calls_add_up(view) && buffers_exist(view);
 }
 
@@ -367,6 +370,12 @@ static void judge_calls(const struct ledger_view *views, int world, struct verdi
             }
         }
     }
+}
+
+tutti_status ledger_judge_heads(const struct ledger_view *views, int world)
+{
+    tutti_status status = judge_verbs(views, world);
+    return status == TUTTI_OK ? judge_heads(views, world) : status;
 }
 
 /* Sessions are numbered alike on all ranks. */

@@ -3,7 +3,9 @@
  * ledger.h - what a rank tells its peers at a commit: its graphs, their calls in order of capture, where the buffers lie; and the
  * verdict, which every rank comes to for itself from all ranks' ledgers, and which is the same on all.
  *
- *     head | graph[graphs] | call[calls] | allocation[allocations]
+ *     head | graph[graphs] | call[calls] | allocation[allocations] | name[names]
+ *
+ * Before a resumption the ranks tell each other which calls they have suspended: ledgers of names alone.
  *
  * Pure: no driver, no waiting.
  */
@@ -27,7 +29,7 @@ enum { WHERE_UNKNOWN = -1, WHERE_SYMMETRIC = -2, WHERE_UNALIGNED = -3, WHERE_PRI
 struct ledger_head {
     uint32_t verb;
     int32_t status; /* TUTTI_OK, or why this rank cannot take part: `sentence` */
-    uint32_t graphs, calls, allocations, reserved;
+    uint32_t graphs, calls, allocations, names;
     uint64_t forgotten, last_commit;
     uint64_t abandoned;                   /* the session that this rank gives up; 0: none */
     char sentence[LEDGER_SENTENCE_BYTES]; /* else: of the first broken graph */
@@ -63,6 +65,7 @@ struct ledger {
     struct ledger_graph *graphs;
     struct ledger_call *calls;
     struct ledger_allocation *allocations;
+    uint64_t *names; /* not owned */
     size_t graph_room, call_room, allocation_room;
 };
 
@@ -84,6 +87,7 @@ struct ledger_view {
     const struct ledger_graph *graphs;
     const struct ledger_call *calls;
     const struct ledger_allocation *allocations;
+    const uint64_t *names;
 };
 
 /* `bytes` are aligned to 8. False if they are no ledger: a peer's mistake must not become ours. */
@@ -97,6 +101,9 @@ struct verdict {
     uint32_t staged_count;
     char staged_why[LEDGER_SENTENCE_BYTES]; /* of the last call that stays staged */
 };
+
+/* Whether all ranks make the same call, and can. MISMATCH, and whatever a rank refused with; the same on all ranks. */
+tutti_status ledger_judge_heads(const struct ledger_view *views, int world);
 
 /* The same on every rank, with the same sentence: MISMATCH, CAPTURE (some graph was dropped), and whatever a rank refused with. The
  * verdict's arrays are good, and to be freed with verdict_free, unless there is no memory for them: then they are NULL, and the others

@@ -131,6 +131,22 @@ static void commit_end(struct commit *commit)
 
 /* -- the ranks together: each in a thread or process of its own, or all in this one -------------------------------- */
 
+/* Reads what all ranks have sent. Fails only with the communicator. */
+static tutti_status ledgers_read(tutti_comm *comm, unsigned char *const *all, const uint64_t *sizes,
+                                 struct ledger_view *views)
+{
+    for (int rank = 0; rank < comm->world; rank++) {
+        if (!ledger_read(all[rank], sizes[rank], &views[rank])) {
+            struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, rank, ""};
+            (void)snprintf(failure.sentence, sizeof(failure.sentence),
+                           "what rank %d sent for a commit of captured calls makes no sense", rank);
+            comm_fail(comm, &failure);
+            return comm_check(comm);
+        }
+    }
+    return TUTTI_OK;
+}
+
 /* Fails with the communicator alone. */
 static tutti_status ledgers_exchange(struct commit **commits, int count)
 {
@@ -143,16 +159,7 @@ static tutti_status ledgers_exchange(struct commit **commits, int count)
             return status;
         }
         first->received = all[0];
-        for (int rank = 0; rank < first->comm->world; rank++) {
-            if (!ledger_read(all[rank], sizes[rank], &first->views[rank])) {
-                struct failure failure = {TUTTI_ERR_SYSTEM, first->comm->rank, rank, ""};
-                (void)snprintf(failure.sentence, sizeof(failure.sentence),
-                               "what rank %d sent for tutti_commit makes no sense", rank);
-                comm_fail(first->comm, &failure);
-                return comm_check(first->comm);
-            }
-        }
-        return TUTTI_OK;
+        return ledgers_read(first->comm, all, sizes, first->views);
     }
     for (int rank = 0; rank < count; rank++) {
         for (int other = 0; other < count; other++) {
@@ -381,25 +388,40 @@ static void names_unite(struct names *names)
 }
 
 /* Adds the other ranks' suspended calls. */
+static tutti_status names_unpack(tutti_comm *comm, const struct ledger_view *views, struct names *names)
+{
+    tutti_status status = ledger_judge_heads(views, comm->world);
+    bool room = true;
+    for (int rank = 0; rank < comm->world && status == TUTTI_OK; rank++) {
+        for (uint32_t index = 0; index < views[rank].head.names && rank != comm->rank && room; index++) {
+            room = names_add(names, views[rank].names[index]);
+        }
+    }
+    return room ? status : cannot_take_part(comm);
+}
+
 static tutti_status names_exchange(tutti_comm *comm, struct names *names)
 {
+    struct ledger ledger = {.head = {.verb = LEDGER_RESUME, .names = (uint32_t)names->count}, .names = names->names};
+    struct ledger_view views[TUTTI_WORLD_MAX];
     unsigned char *all[TUTTI_WORLD_MAX] = {NULL};
     uint64_t sizes[TUTTI_WORLD_MAX] = {0};
-    tutti_status status = comm_exchange_long(comm, names->names, names->count * sizeof(uint64_t), all, sizes);
+    size_t bytes = 0;
+    unsigned char *packed = ledger_pack(&ledger, &bytes);
+    if (packed == NULL) {
+        return cannot_take_part(comm);
+    }
+    tutti_status status = comm_exchange_long(comm, packed, bytes, all, sizes);
+    free(packed);
     if (status != TUTTI_OK) {
         return status;
     }
-    bool room = true;
-    for (int rank = 0; rank < comm->world; rank++) {
-        for (uint64_t at = 0; at + sizeof(uint64_t) <= sizes[rank] && rank != comm->rank && room;
-             at += sizeof(uint64_t)) {
-            uint64_t name = 0;
-            memcpy(&name, all[rank] + at, sizeof(name));
-            room = names_add(names, name);
-        }
+    status = ledgers_read(comm, all, sizes, views);
+    if (status == TUTTI_OK) {
+        status = names_unpack(comm, views, names);
     }
     free(all[0]);
-    return room ? TUTTI_OK : cannot_take_part(comm);
+    return status;
 }
 
 static void collect_named(struct commit *commit, const void *user)
