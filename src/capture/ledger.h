@@ -95,9 +95,9 @@ bool ledger_read(const unsigned char *bytes, size_t size, struct ledger_view *vi
 
 /* What the ranks come to. */
 struct verdict {
-    bool mismatch;  /* they captured different things: nothing that is pending will ever be direct */
-    bool *dropped;  /* [own graphs]: given up on all ranks */
-    bool *direct;   /* [calls] */
+    bool mismatch; /* they captured different things: nothing that is pending will ever be direct */
+    bool *dropped; /* [own graphs]: given up on all ranks */
+    bool *direct;  /* [calls] */
     uint32_t staged_count;
     char staged_why[LEDGER_SENTENCE_BYTES]; /* of the last call that stays staged */
 };

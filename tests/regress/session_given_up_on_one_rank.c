@@ -89,10 +89,10 @@ static void one_rank_gives_up(struct scene *scene, enum moment moment, int who)
     run_within(scene);
     replayed_run(&scene->before, scene->stream, ++scene->number, "captured before the session", NULL);
     if (scene->rank != who) {
-        CHECK_OK(tutti_capture_commit(session)); /* still open: it takes what else there is */
-    } else {
-        CHECK_OK(tutti_commit(scene->comm));
+        CHECK_STATUS(TUTTI_ERR_ARGUMENT, tutti_capture_commit(session)); /* it is over on all ranks */
+        CHECK_OK(tutti_capture_release(session));
     }
+    CHECK_OK(tutti_commit(scene->comm));
     stats_check(scene, 0, 1, "the others committed");
     replayed_run(&scene->before, scene->stream, ++scene->number, "committed later", NULL);
     replayed_capture(&scene->after, scene->comm, scene->stream);
