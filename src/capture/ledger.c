@@ -320,6 +320,7 @@ static tutti_status drop_graphs(const struct ledger_view *views, int world, stru
         for (int rank = 0; rank < world && gone > 0 && gone < world && status == TUTTI_OK; rank++) {
             if (views[rank].graphs[graph].fate == FATE_GONE) {
                 status = differ_in_life(&views[rank], rank, graph);
+                verdict->unsure = true;
             }
         }
     }

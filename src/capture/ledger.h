@@ -96,6 +96,7 @@ bool ledger_read(const unsigned char *bytes, size_t size, struct ledger_view *vi
 /* What the ranks come to. */
 struct verdict {
     bool mismatch; /* they captured different things: nothing that is pending will ever be direct */
+    bool unsure;   /* some graph is gone on a rank and not on another, where its end may not have been heard of */
     bool *dropped; /* [own graphs]: given up on all ranks */
     bool *direct;  /* [calls] */
     uint32_t staged_count;

@@ -287,12 +287,10 @@ void registry_invalidated(struct registry *registry, uint64_t capture, const voi
     recorded_break(recorded, why);
 }
 
-#define GONE_WAIT_MS 200
-
-static void recorded_await(const struct recorded *recorded)
+void recorded_await(const struct recorded *recorded, int *ms)
 {
     const struct timespec pause = {0, 1000000};
-    for (int ms = 0; ms < GONE_WAIT_MS && !recorded_gone(recorded); ms++) {
+    for (; *ms > 0 && !recorded_gone(recorded); (*ms)--) {
         (void)nanosleep(&pause, NULL);
     }
 }
@@ -300,11 +298,12 @@ static void recorded_await(const struct recorded *recorded)
 void registry_settle_doubts(struct registry *registry)
 {
     char why[RECORDED_WHY_BYTES];
+    int ms = GONE_WAIT_MS;
     struct recorded *each = registry->recorded;
     while (each != NULL) {
         struct recorded *next = each->next;
         if (each->doubted != NULL) {
-            recorded_await(each->doubted);
+            recorded_await(each->doubted, &ms);
             if (recorded_gone(each->doubted)) {
                 recorded_describe(each->doubted, each->refused, why);
                 recorded_break(each->doubted, why);

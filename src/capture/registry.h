@@ -120,8 +120,11 @@ void recorded_describe(const struct recorded *recorded, const char *next, char w
  * broken; without a call so far, one that has none stands for it, so that the ranks' graphs stay in step. */
 void registry_invalidated(struct registry *registry, uint64_t capture, const void *stream, const char *next);
 
-/* Whose the invalid captures without a number were: for a commit, when all captures have ended. Waits a moment for drivers that destroy
- * a graph later than they say. */
+/* Drivers destroy a graph's hold later than they say: waits for it, for what is left of *ms. */
+#define GONE_WAIT_MS 1000
+void recorded_await(const struct recorded *recorded, int *ms);
+
+/* Whose the invalid captures without a number were: for a commit, when all captures have ended. */
 void registry_settle_doubts(struct registry *registry);
 
 /* The backend's hold on a graph: as long as there is one, a launch may come. [any thread]; a destructor that may not call

@@ -225,7 +225,20 @@ static tutti_status cannot_take_part(tutti_comm *comm)
     return comm_check(comm);
 }
 
-static tutti_status commits_judge(struct commit **commits, int count)
+/* Graphs that are gone on some rank are waited for on the others, once: where all ranks have destroyed them, that is no difference. */
+static bool look_again(struct commit *commit, bool last)
+{
+    int ms = GONE_WAIT_MS;
+    for (uint32_t graph = 0; !last && commit->verdict.unsure && graph < commit->ledger.head.graphs; graph++) {
+        if (commit->verdict.dropped[graph]) {
+            recorded_await(commit->graphs[graph], &ms);
+        }
+    }
+    return !last && commit->verdict.unsure;
+}
+
+/* *again: the ranks are to begin anew. */
+static tutti_status commits_judge(struct commit **commits, int count, bool last, bool *again)
 {
     tutti_status status = TUTTI_OK;
     for (int each = 0; each < count; each++) {
@@ -239,6 +252,8 @@ static tutti_status commits_judge(struct commit **commits, int count)
         if (commit->verdict.mismatch) {
             registry->forgotten = 0; /* all ranks know */
             graphs_settle(commit, NULL);
+        } else if (look_again(commit, last)) {
+            *again = true;
         } else if (status != TUTTI_OK) {
             graphs_settle(commit, commit->verdict.dropped);
         }
@@ -246,12 +261,12 @@ static tutti_status commits_judge(struct commit **commits, int count)
     return status;
 }
 
-static tutti_status commits_run(struct commit **commits, int count)
+static tutti_status commits_run(struct commit **commits, int count, bool last, bool *again)
 {
     bool failed = false;
     tutti_status status = ledgers_exchange(commits, count);
     if (status == TUTTI_OK) {
-        status = commits_judge(commits, count);
+        status = commits_judge(commits, count, last, again);
     }
     for (int each = 0; each < count && status == TUTTI_OK; each++) {
         status = commit_take_allocations(commits[each]);
@@ -296,9 +311,8 @@ static bool commit_pack(struct commit *commit)
     return commit->packed != NULL;
 }
 
-/* The commits of all ranks that this thread drives, one or all of them; `collect` fills their ledgers. */
-static tutti_status commits_make(tutti_comm *const *comms, int count, void (*collect)(struct commit *, const void *),
-                                 const void *user)
+static tutti_status commits_try(tutti_comm *const *comms, int count, void (*collect)(struct commit *, const void *),
+                                const void *user, bool last, bool *again)
 {
     struct commit *commits[TUTTI_WORLD_MAX] = {NULL};
     bool ready = true;
@@ -309,7 +323,7 @@ static tutti_status commits_make(tutti_comm *const *comms, int count, void (*col
         }
         ready = commits[each] != NULL && commit_pack(commits[each]);
     }
-    tutti_status status = ready        ? commits_run(commits, count)
+    tutti_status status = ready        ? commits_run(commits, count, last, again)
                           : count == 1 ? cannot_take_part(comms[0])
                                        : commit_no_memory();
     for (int each = 0; each < count; each++) {
@@ -318,6 +332,15 @@ static tutti_status commits_make(tutti_comm *const *comms, int count, void (*col
         }
     }
     return status;
+}
+
+/* The commits of all ranks that this thread drives, one or all of them; `collect` fills their ledgers. */
+static tutti_status commits_make(tutti_comm *const *comms, int count, void (*collect)(struct commit *, const void *),
+                                 const void *user)
+{
+    bool again = false;
+    tutti_status status = commits_try(comms, count, collect, user, false, &again);
+    return again ? commits_try(comms, count, collect, user, true, &again) : status;
 }
 
 static void collect_pending(struct commit *commit, const void *user)
@@ -516,7 +539,9 @@ static void memory_look(tutti_comm *comm, struct ticket *ticket, void *visitor)
         if (comm->ops->group_look(comm->group, share->facts.start, &now) != TUTTI_OK ||
             now.class != share->facts.class || now.identity != share->facts.identity ||
             now.bytes != share->facts.bytes) {
-            *changed = ticket;
+            int ms = GONE_WAIT_MS;
+            recorded_await(ticket->recorded, &ms); /* whose buffers may go with it */
+            *changed = recorded_gone(ticket->recorded) ? NULL : ticket;
         }
     }
 }
@@ -535,6 +560,7 @@ tutti_status commit_withdraw(tutti_comm *comm, ticket_chooser chosen, const void
 {
     struct range range = {UINT32_MAX, 0};
     const struct ticket *changed = NULL;
+    registry_sweep(comm->registry);
     if (each_direct(comm, chosen, user, entry_close, &range) == 0) {
         return TUTTI_OK;
     }

@@ -2,6 +2,7 @@
 #include "harness/replayed.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "harness/check.h"
 
@@ -76,6 +77,15 @@ tutti_host_stream *replayed_stream(void)
     return stream;
 }
 
+void replayed_settle(tutti_comm *comm)
+{
+    const struct timespec pause = {0, 20000000};
+    for (int tries = 0; tries < 10; tries++) { /* as often on all ranks */
+        (void)nanosleep(&pause, NULL);
+        CHECK_OK(tutti_commit(comm));
+    }
+}
+
 tutti_stats replayed_stats(tutti_comm *comm)
 {
     tutti_stats stats = {.struct_bytes = sizeof(stats)};
@@ -83,15 +93,20 @@ tutti_stats replayed_stats(tutti_comm *comm)
     return stats;
 }
 
-bool replayed_direct(tutti_comm *comm, const struct job *job)
+bool replayed_has_slot(tutti_comm *comm, const struct job *job)
 {
     tutti_plan_t plan = {.struct_bytes = sizeof(plan)};
     tutti_comm_info_t info = {.struct_bytes = sizeof(info)};
-    tutti_memory_class_t class = {.struct_bytes = sizeof(class)};
-    size_t bytes = job->kind <= TUTTI_REDUCE_SCATTER ? job->count * tutti_dtype_bytes(job->dtype) : job->count;
     CHECK_OK(tutti_comm_info(comm, &info));
     CHECK_OK(tutti_plan(comm, job->kind, job->count, job->dtype, &plan));
+    return strcmp(info.backend, "host") != 0 && strcmp(plan.protocol, "direct") == 0;
+}
+
+bool replayed_direct(tutti_comm *comm, const struct job *job)
+{
+    tutti_memory_class_t class = {.struct_bytes = sizeof(class)};
+    size_t bytes = job->kind <= TUTTI_REDUCE_SCATTER ? job->count * tutti_dtype_bytes(job->dtype) : job->count;
     CHECK_OK(tutti_memory_class(comm, job->src, &class));
-    return strcmp(info.backend, "host") != 0 && strcmp(plan.protocol, "direct") == 0 && class.shareable != 0 &&
-           bytes % 16 == 0 && (uintptr_t)job->src % 16 == 0 && (uintptr_t)job->dst % 16 == 0;
+    return replayed_has_slot(comm, job) && class.shareable != 0 && bytes % 16 == 0 && (uintptr_t)job->src % 16 == 0 &&
+           (uintptr_t)job->dst % 16 == 0;
 }

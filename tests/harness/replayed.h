@@ -39,7 +39,13 @@ void replayed_destroy(struct replayed *replayed);
 /* A stream with no work. Fails the test if it cannot be made. */
 tutti_host_stream *replayed_stream(void);
 
+/* [collective] A driver says when it pleases that graphs are gone, and a commit takes note of it: some commits, with pauses. */
+void replayed_settle(tutti_comm *comm);
+
 tutti_stats replayed_stats(tutti_comm *comm);
+
+/* Whether a captured call of this size gets a slot; it keeps it only if it is direct once committed. */
+bool replayed_has_slot(tutti_comm *comm, const struct job *job);
 
 /* Whether captured calls of this size go directly once they are committed: what the device can do, and memory that can be shared. */
 bool replayed_direct(tutti_comm *comm, const struct job *job);

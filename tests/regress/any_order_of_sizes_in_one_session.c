@@ -102,8 +102,8 @@ static void serve_all(struct engine *engine, const char *how)
     }
     serve_fixed(engine, how);
     tutti_stats after = replayed_stats(engine->comm);
-    CHECK(after.direct_calls - before.direct_calls == before.committed_calls, "%s: %llu calls went directly, not %llu",
-          how, (unsigned long long)(after.direct_calls - before.direct_calls),
+    CHECK(!ON_DEVICES || after.direct_calls - before.direct_calls == before.committed_calls,
+          "%s: %llu calls went directly, not %llu", how, (unsigned long long)(after.direct_calls - before.direct_calls),
           (unsigned long long)before.committed_calls);
 }
 
@@ -122,7 +122,8 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
         }
     }
     tutti_stats before = replayed_stats(engine.comm);
-    CHECK(before.direct_calls == 0 && before.committed_calls == 0, "something is direct before the commit");
+    CHECK(!ON_DEVICES || before.direct_calls == 0, "something is direct before the commit");
+    CHECK(before.committed_calls == 0, "something is committed before the commit");
     CHECK_OK(tutti_capture_commit(session));
     serve_all(&engine, "committed");
     while (engine.captured < engine.bucket_count) {

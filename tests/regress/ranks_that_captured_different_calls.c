@@ -146,6 +146,9 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
         tutti_host_graph_destroy(graph);
     }
     replayed_drop(&common);
+    if (ON_DEVICES) {
+        replayed_settle(comm);
+    }
     replayed_capture(&common, comm, stream);
     CHECK_OK(tutti_commit(comm)); /* the ranks agree again */
     tutti_stats stats = replayed_stats(comm);

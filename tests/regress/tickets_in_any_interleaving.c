@@ -6,7 +6,6 @@
  * right on every rank, the statistics add up, and nothing is left when all graphs are gone.
  */
 #include <string.h>
-#include <time.h>
 
 #include "harness/check.h"
 #include "harness/effort.h"
@@ -152,20 +151,14 @@ static void step(struct program *program)
 /* All graphs go: a driver says so when it pleases, and the next commit takes note. */
 static void nothing_left(struct program *program)
 {
-    const struct timespec pause = {0, 10000000};
     for (int index = 0; index < GRAPHS; index++) {
         replayed_destroy(&program->graphs[index]);
     }
     if (program->open != NULL) {
         CHECK_OK(tutti_capture_abort(program->open));
     }
-    tutti_stats stats = {0};
-    for (int tries = 0; tries < 20; tries++) { /* as often on all ranks */
-        (void)nanosleep(&pause, NULL);
-        tutti_status status = tutti_commit(program->comm);
-        CHECK(status == TUTTI_OK || status == TUTTI_ERR_CAPTURE, "%s", tutti_last_error());
-    }
-    stats = replayed_stats(program->comm);
+    replayed_settle(program->comm);
+    tutti_stats stats = replayed_stats(program->comm);
     CHECK(stats.slots_taken == 0 && stats.mappings == 0 && stats.pending_calls == 0 && stats.committed_calls == 0 &&
               stats.suspended_calls == 0 && stats.staged_for_good_calls == 0,
           "left behind: %llu slots, %llu mappings, calls: %llu wait, %llu direct, %llu suspended, %llu staged",
