@@ -88,9 +88,11 @@ static const struct setting_row table[SETTING_COUNT] = {
                        "How many captured calls of a communicator can be direct at a time on GPUs; above it they are "
                        "staged. 144 bytes of "
                        "device memory each."},
-    [SETTING_GPU_VENDOR] = {"TUTTI_GPU_VENDOR", TYPE_CHOICE, "auto", 0, 0, "auto|never|always", true, false,
-                            "Whether the GPU backends use the vendor's collectives (NCCL, RCCL): where ranks cannot "
-                            "share memory and the program allows it, never, or always."},
+    [SETTING_GPU_VENDOR] =
+        {"TUTTI_GPU_VENDOR", TYPE_CHOICE, "auto", 0, 0, "auto|never|always", true, false,
+         "Whether the GPU backends use the vendor's collectives (NCCL, RCCL): where ranks cannot "
+         "share memory and the program allows it, never, or always (also with a driver on which they "
+         "are known to break captures)."},
     [SETTING_NCCL_LIBRARY] = {"TUTTI_NCCL_LIBRARY", TYPE_TEXT, "libnccl.so.2", 0, 0, NULL, false, false,
                               "NCCL, for TUTTI_GPU_VENDOR on NVIDIA: a name for the dynamic linker, or a path."},
     [SETTING_RCCL_LIBRARY] = {"TUTTI_RCCL_LIBRARY", TYPE_TEXT, "librccl.so.1", 0, 0, NULL, false, false,

@@ -145,6 +145,11 @@ static void introduce(struct creation *creation, tutti_status status)
     (void)snprintf(hello->backend, sizeof(hello->backend), "%s", comm->ops->name);
     memcpy(hello->device_name, description.name, sizeof(hello->device_name));
     hello->device_identity = description.identity;
+    hello->driver_version = description.version;
+    if (description.caution != NULL) {
+        size_t used = strlen(comm->backend_reason);
+        (void)snprintf(comm->backend_reason + used, sizeof(comm->backend_reason) - used, "; %s", description.caution);
+    }
     hello->lanes = comm->lanes;
     hello->flags = comm->flags;
     hello->timeout_ms = comm->timeout_ms;

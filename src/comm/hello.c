@@ -98,6 +98,13 @@ static tutti_status device_compare(const struct hello *first, const struct hello
         return error_set(TUTTI_ERR_MISMATCH, "rank %d's device (%s) cannot work with rank 0's (%s)", rank,
                          other->device_name, first->device_name);
     }
+    if (other->driver_version != first->driver_version) {
+        return error_set(
+            TUTTI_ERR_MISMATCH,
+            "rank %d has loaded another driver than rank 0: version %d there, %d here: let all ranks find the "
+            "same libraries",
+            rank, (int)other->driver_version, (int)first->driver_version);
+    }
     return TUTTI_OK;
 }
 

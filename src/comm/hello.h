@@ -33,6 +33,7 @@ struct hello {
     char backend[16];
     char device_name[64];
     uint64_t device_identity;
+    int32_t driver_version, reserved;
     int32_t lanes;
     uint32_t flags; /* TUTTI_COMM_* */
     uint32_t timeout_ms;

@@ -231,12 +231,25 @@ tutti_status share_choose(tutti_comm *comm)
     return TUTTI_OK;
 }
 
-/* A pure function of what all ranks have agreed on. */
-static bool vendor_may(const tutti_comm *comm, const struct verdict *verdict)
+/* A pure function of what all ranks have agreed on, the driver's version among it. */
+static bool vendor_may(const tutti_comm *comm, struct verdict *verdict)
 {
     bool curable = verdict->status == TUTTI_ERR_UNSUPPORTED || verdict->status == TUTTI_ERR_DRIVER;
-    return curable && comm->ops->vendor != NULL && (comm->flags & TUTTI_COMM_ALLOW_VENDOR) != 0 &&
-           strcmp(settings_text(SETTING_GPU_VENDOR), "never") != 0;
+    if (!curable || comm->ops->vendor == NULL || (comm->flags & TUTTI_COMM_ALLOW_VENDOR) == 0 ||
+        strcmp(settings_text(SETTING_GPU_VENDOR), "never") == 0) {
+        return false;
+    }
+    struct device_description description;
+    memset(&description, 0, sizeof(description));
+    comm->ops->describe(comm->device, &description);
+    if (description.caution != NULL) {
+        char why[sizeof(verdict->sentence)];
+        (void)snprintf(why, sizeof(why),
+                       "%.60s; the vendor's collectives stand in with TUTTI_GPU_VENDOR=always only: %s",
+                       verdict->sentence, description.caution);
+        memcpy(verdict->sentence, why, sizeof(why));
+    }
+    return description.caution == NULL;
 }
 
 /* Takes the other backend for what this one cannot do. */

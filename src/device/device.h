@@ -19,7 +19,7 @@
 #include "device/memory.h"
 #include "tutti/tutti.h"
 
-#define DEVICE_ABI 4
+#define DEVICE_ABI 5
 
 struct device;
 struct direct_entry;
@@ -108,6 +108,10 @@ struct device_stream {
 struct device_description {
     char name[64];
     uint64_t identity; /* equal on all ranks that may form a communicator, 0: any */
+    int version;       /* of the driver, as it counts; equal on all ranks; 0: there is none */
+    /* What is known to be wrong with that driver: a sentence in static storage; NULL: nothing. The vendor's collectives then stand in
+     * only where the setting TUTTI_GPU_VENDOR says always. */
+    const char *caution;
 };
 
 struct device_ops {

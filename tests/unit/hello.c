@@ -66,6 +66,9 @@ static void test_differences(void)
     hellos[4].hello.device_identity = 7;
     check(TUTTI_ERR_MISMATCH, "rank 4's device");
     alike();
+    hellos[2].hello.driver_version = 13000;
+    check(TUTTI_ERR_MISMATCH, "rank 2 has loaded another driver than rank 0: version 13000 there, 0 here");
+    alike();
     strcpy(hellos[3].hello.settings, "");
     check(TUTTI_ERR_MISMATCH, "rank 3 has , rank 0 has TUTTI_");
     /* A rank in trouble is named before what follows from its trouble; a status that is none becomes one. */

@@ -16,6 +16,7 @@
 #include "device/gpu/context.h"
 #include "device/gpu/gpu_device.h"
 #include "device/gpu/group.h"
+#include "device/gpu/known_bad.h"
 #include "device/gpu/memory.h"
 #include "device/vendor/vendor_device.h"
 
@@ -42,8 +43,10 @@ static void machine_describe(const struct driver *driver, int count, const char 
         (void)driver->device_name(name, (int)sizeof(name), device);
     }
     int unit = driver->vendor->version_unit;
-    (void)snprintf(text, text_bytes, "%d x %.63s, driver version %d.%d, kernels for %s", count, name,
-                   driver->version / unit, driver->version % unit / (unit / 100), targets);
+    const char *caution = known_bad(driver->vendor, driver->version);
+    (void)snprintf(text, text_bytes, "%d x %.63s, driver version %d.%d%s%s%s, kernels for %s", count, name,
+                   driver->version / unit, driver->version % unit / (unit / 100), caution != NULL ? " (" : "",
+                   caution != NULL ? caution : "", caution != NULL ? ")" : "", targets);
 }
 
 static int probe(const struct driver_vendor *vendor, char *text, size_t text_bytes)
@@ -222,6 +225,8 @@ void gpu_device_close(struct device *device)
 static void describe(const struct device *device, struct device_description *description)
 {
     memcpy(description->name, device->name, sizeof(description->name));
+    description->version = device->driver->version;
+    description->caution = known_bad(device->driver->vendor, device->driver->version);
     description->identity = 0; /* whether two devices reach each other is tried, not concluded from what they are */
 }
 
