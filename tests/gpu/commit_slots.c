@@ -177,6 +177,42 @@ static void released_on_one_rank(struct gpu_rank *self)
     model_close(self, &model);
 }
 
+/* One rank gives its session up, the others would commit theirs: it is over for all of them. */
+static void aborted_on_one_rank(struct gpu_rank *self)
+{
+    struct model model;
+    model_open(self, &model);
+    for (int one = 0; one < self->scene->world; one++) {
+        tutti_capture *session = NULL;
+        gpu_step(self);
+        CHECK_OK(tutti_capture_begin(self->comm, self->stream, &session));
+        gpu_graph graph = gpu_works_capture(self, model.works[0], WORKS);
+        if (self->rank == one) {
+            CHECK_OK(tutti_capture_abort(session));
+        } else {
+            char part[64];
+            (void)snprintf(part, sizeof(part), "rank %d has given up its capture session", one);
+            CHECK_STATUS(TUTTI_ERR_CAPTURE, tutti_capture_commit(session));
+            CHECK(strstr(tutti_last_error(), part) != NULL, "%s", tutti_last_error());
+            CHECK_STATUS(TUTTI_ERR_ARGUMENT, tutti_capture_commit(session));
+            CHECK_OK(tutti_capture_release(session));
+        }
+        slots_are(self, 0, "one rank has aborted");
+        gpu_step(self);
+        replay(self, graph, model.works[0], 0, "one rank has aborted");
+        gpu_step(self);
+        gpu_graph_destroy(graph);
+        gpu_step(self);
+        graph = capture_in_session(self, model.works[1], &session);
+        replay(self, graph, model.works[1], WORKS, "the next session");
+        gpu_step(self);
+        CHECK_OK(tutti_capture_release(session));
+        gpu_graph_destroy(graph);
+        gpu_commit_until_empty(self, "one rank has aborted");
+    }
+    model_close(self, &model);
+}
+
 /* Nobody calls anything when a graph goes. */
 static void destroyed(struct gpu_rank *self)
 {
@@ -233,6 +269,7 @@ static void body(struct gpu_rank *self, void *user)
     recycled(self);
     recycled_in_flight(self);
     released_on_one_rank(self);
+    aborted_on_one_rank(self);
     destroyed_uncommitted(self);
     destroyed(self);
     gpu_rank_leave(self);

@@ -8,6 +8,7 @@
  *     suspend processes-2   a process and a device for each rank
  */
 #include <string.h>
+#include <time.h>
 
 #include "harness/check.h"
 #include "harness/effort.h"
@@ -20,6 +21,8 @@
 #define WEIGHTS_BYTES ((size_t)100000)
 #define WORKS 3
 #define ROUNDS 3
+#define LONG_BYTES ((size_t)640 << 10)
+#define UNDER_WAY_ROUNDS 12
 
 struct model {
     struct gpu_memory memory;
@@ -161,6 +164,47 @@ static void one_rank(struct gpu_rank *self, enum gpu_memory_kind kind)
     model_close(self, &model);
 }
 
+/* While launches are under way, at one time or another: what they use may not go before they have ended. All ranks have launched, so that
+ * nobody waits for a rank that waits here. */
+static void under_way(struct gpu_rank *self, enum gpu_memory_kind kind)
+{
+    struct model model;
+    model_open(self, &model, kind, true);
+    for (int index = 0; index < WORKS; index++) {
+        struct gpu_work *work = &model.works[index]; /* the graph that was captured has shorter ones */
+        work->src = model.memory.address + (size_t)index * 2 * LONG_BYTES;
+        work->dst = work->src + LONG_BYTES;
+        work->bytes = work->kind == TUTTI_ALL_REDUCE ? LONG_BYTES : LONG_BYTES / (unsigned)self->scene->world / 16 * 16;
+    }
+    CHECK_OK(tutti_commit(self->comm));
+    gpu_step(self);
+    gpu_graph_destroy(model.graph);
+    model.graph = gpu_works_capture(self, model.works, WORKS);
+    CHECK_OK(tutti_commit(self->comm));
+    for (int round = 0; round < UNDER_WAY_ROUNDS; round++) {
+        const struct timespec pause = {0, (long)round * 300000};
+        for (int index = 0; index < WORKS; index++) {
+            gpu_work_fill(self, &model.works[index]);
+        }
+        gpu_meet(self);
+        gpu_graph_launch(model.graph, self->stream);
+        gpu_graph_launch(model.graph, self->stream);
+        gpu_meet(self);
+        (void)nanosleep(&pause, NULL);
+        if (self->rank != round % self->scene->world) {
+            CHECK_OK(tutti_suspend(self->comm, model.memory.address, model.memory.bytes));
+        }
+        for (int index = 0; index < WORKS; index++) {
+            gpu_work_verify(self, &model.works[index], "suspended while replays were under way");
+        }
+        gpu_step(self);
+        CHECK_OK(tutti_resume(self->comm));
+        gpu_step(self);
+    }
+    replay(self, &model, WORKS, "resumed");
+    model_close(self, &model);
+}
+
 /* A part of what a graph uses: the other calls stay as they are. */
 static void one_buffer(struct gpu_rank *self, enum gpu_memory_kind kind)
 {
@@ -237,6 +281,7 @@ static void body(struct gpu_rank *self, void *user)
     arguments(self);
     one_rank(self, gpu_shared_kind(self));
     one_buffer(self, gpu_shared_kind(self));
+    under_way(self, gpu_shared_kind(self));
     if (!gpu_memory_exists(self->scene->backend, GPU_VMM_FD)) {
         gpu_rank_leave(self); /* nothing can be put behind an address here */
         return;
