@@ -33,6 +33,7 @@ struct program {
     struct gpu_rank *self;
     uint64_t random; /* the same draws on all ranks */
     struct gpu_memory memories[MEMORIES];
+    bool symmetric; /* the first of them is tutti_alloc's */
     struct model models[GRAPHS];
     tutti_stream beside;
     int step;
@@ -62,6 +63,7 @@ static void say(const struct program *program, const char *what, int which)
 static void memories_make(struct program *program)
 {
     struct gpu_rank *self = program->self;
+    program->symmetric = draw(program, 2) == 0;
     for (int index = 0; index < MEMORIES; index++) {
         enum gpu_memory_kind mine = gpu_shared_kind(self);
         for (int rank = 0; rank < self->scene->world; rank++) {
@@ -74,8 +76,15 @@ static void memories_make(struct program *program)
                 mine = kind;
             }
         }
-        CHECK(gpu_memory_make(self->scene->backend, self->device, mine, ROOM, self->stream, &program->memories[index]),
-              "%s", gpu_memory_name(mine));
+        struct gpu_memory *memory = &program->memories[index];
+        if (index == 0 && program->symmetric) {
+            void *part = NULL;
+            CHECK_OK(tutti_alloc(self->comm, ROOM, &part));
+            *memory = (struct gpu_memory){.kind = GPU_PLAIN, .address = part, .bytes = ROOM};
+        } else {
+            CHECK(gpu_memory_make(self->scene->backend, self->device, mine, ROOM, self->stream, memory), "%s",
+                  gpu_memory_name(mine));
+        }
     }
     gpu_stream_wait(self->stream);
 }
@@ -83,7 +92,11 @@ static void memories_make(struct program *program)
 static void memories_free(struct program *program)
 {
     for (int index = 0; index < MEMORIES; index++) {
-        gpu_memory_free(&program->memories[index], program->self->stream);
+        if (index == 0 && program->symmetric) {
+            CHECK_OK(tutti_free(program->self->comm, program->memories[0].address));
+        } else {
+            gpu_memory_free(&program->memories[index], program->self->stream);
+        }
     }
     gpu_stream_wait(program->self->stream);
 }
