@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `tutti run --backend cuda --storm` on simulated devices (device_compute.c): every token right, and what commits, suspends, recycled
+ * slots and memory that cannot be shared are about has really happened: calls were direct.
+ */
+#include <cjson/cJSON.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness/check.h"
+#include "harness/command.h"
+#include "harness/ranks.h"
+
+static void check_storm(const cJSON *storms, const char *name, const char *says)
+{
+    const cJSON *entry = NULL;
+    cJSON_ArrayForEach(entry, storms)
+    {
+        const cJSON *found = cJSON_GetObjectItemCaseSensitive(entry, "name");
+        const cJSON *sentence = cJSON_GetObjectItemCaseSensitive(entry, "sentence");
+        if (found != NULL && sentence != NULL && strcmp(found->valuestring, name) == 0) {
+            CHECK(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(entry, "ok")), "%s: %s", name, sentence->valuestring);
+            CHECK(strstr(sentence->valuestring, says) != NULL, "%s: %s", name, sentence->valuestring);
+            return;
+        }
+    }
+    CHECK(0, "no storm is called '%s'", name);
+}
+
+static void check_file(const char *path)
+{
+    char text[32768] = {0};
+    FILE *file = fopen(path, "r");
+    CHECK(file != NULL && fread(text, 1, sizeof(text) - 1, file) > 0, "%s", path);
+    (void)fclose(file);
+    cJSON *json = cJSON_Parse(text);
+    CHECK(json != NULL && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "verified")), "%s", text);
+    const cJSON *direct = cJSON_GetObjectItemCaseSensitive(json, "direct_calls");
+    CHECK(direct != NULL && direct->valueint > 0, "no call was direct: %s", text);
+    const cJSON *storms = cJSON_GetObjectItemCaseSensitive(json, "storm");
+    check_storm(storms, "graphs replayed in random order between eager calls", "every element right");
+    check_storm(storms, "a capture invalidated from another thread", "same tokens");
+    check_storm(storms, "gathers and reductions interleaved in one capture", " of them directly, every element right");
+    check_storm(storms, "slots recycled under an old graph", "4 slots served them all");
+    check_storm(storms, "a commit in the middle of serving", " calls of them directly: same tokens");
+    check_storm(storms, "memory remapped under captured graphs", " direct calls suspended, resumed)");
+    check_storm(storms, "one rank's memory cannot be shared", "VMM memory made without a type of handle");
+    check_storm(storms, "a rank killed while serving", "same tokens");
+    cJSON_Delete(json);
+    CHECK(unlink(path) == 0, "%s", path);
+}
+
+/* Few requests: a simulated kernel is slow. */
+static void write_trace(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL, "%s", path);
+    for (int request = 0; request < 4; request++) {
+        CHECK(fprintf(file, "{\"prompt\": \"Number %d of four.\", \"output_tokens\": %d}\n", request, 14 + request) > 0,
+              "%s", path);
+    }
+    CHECK(fclose(file) == 0, "%s", path);
+}
+
+int main(void)
+{
+    char folder[32];
+    char path[64];
+    char trace[64];
+    char number[32];
+    uint64_t seed = ranks_seed();
+    command_make_folder(folder);
+    CHECK(setenv("TMPDIR", folder, 1) == 0, "setenv");
+    CHECK(setenv("TUTTI_GPU_DIRECT_BYTES_MIN", "4K", 1) == 0 && setenv("TUTTI_GPU_ONE_SHOT_BYTES_MAX", "2K", 1) == 0,
+          "setenv");
+    (void)snprintf(path, sizeof(path), "%s/out.json", folder);
+    (void)snprintf(trace, sizeof(trace), "%s/trace.jsonl", folder);
+    (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)(seed % 1000000007u));
+    write_trace(trace);
+    const char *arguments[] = {TUTTI_TOOL, "run", "--backend", "cuda",   "--ranks", "2",      "--layers", "1",
+                               "--trace",  trace, "--storm",   "--seed", number,    "--json", path,       NULL};
+    struct command_result result = command_run(arguments, NULL, 280);
+    CHECK(result.code == 0, "exit code %d: %s%s", result.code, result.error, result.out);
+    check_file(path);
+    command_free(&result);
+    CHECK(unlink(trace) == 0 && rmdir(folder) == 0, "something was left in %s", folder);
+    return 0;
+}
