@@ -45,7 +45,8 @@ static void check_json(cJSON *json, const char *ranks, const char *numerics)
     CHECK(item(json, "captures")->valueint > 0 && item(json, "commits")->valueint == item(json, "captures")->valueint,
           "%d commits", item(json, "commits")->valueint);
     CHECK(item(json, "capture_ms")->valuedouble > 0.0 && item(json, "commit_ms")->valuedouble > 0.0, "times");
-    CHECK(item(json, "direct_calls")->valueint == 0 && item(json, "staged_calls")->valueint == 0, "no call here is large");
+    CHECK(item(json, "direct_calls")->valueint == 0 && item(json, "staged_calls")->valueint == 0,
+          "no call here is large");
     static const char *const figures[] = {"tokens_per_second_eager", "tokens_per_second_graph", "ttft_ms_p50",
                                           "tpot_ms_p50"};
     for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {

@@ -93,8 +93,8 @@ static void before_step(void *user, struct serve *serve)
     report->remaps = remapped->times;
     (void)snprintf(report->sentence, sizeof(report->sentence),
                    "%" PRIu64 " times, between two replays, other pages were mapped under the buffers that %" PRIu64
-                   " graphs reduce%s, and weights broadcast anew",
-                   remapped->times, report->captures, calls);
+                   " graph%s%s, and weights broadcast anew",
+                   remapped->times, report->captures, report->captures == 1 ? " reduces" : "s reduce", calls);
 }
 
 void storm_remapped(struct run *run, struct storm_outcome *outcome)
