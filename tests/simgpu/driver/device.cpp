@@ -28,6 +28,10 @@ struct state {
     std::set<const void *> handles;
     std::vector<struct fault> faults;
     std::map<std::string, uint64_t> calls;
+    bool watched = false;
+    std::thread::id watcher;
+    uint64_t strangers = 0;
+    std::string stranger;
 };
 static struct state &state = *new struct state();
 
@@ -228,9 +232,30 @@ static int scripted(const char *name)
     return SUCCESS;
 }
 
+void driver_watch(bool on)
+{
+    guard held(driver_lock);
+    state.watched = on;
+    state.watcher = std::this_thread::get_id();
+    if (on) {
+        state.strangers = 0;
+        state.stranger.clear();
+    }
+}
+
+uint64_t driver_strangers(const char **first)
+{
+    guard held(driver_lock);
+    *first = state.stranger.c_str();
+    return state.strangers;
+}
+
 int driver_enter(const char *name)
 {
     guard held(driver_lock);
+    if (state.watched && state.watcher != std::this_thread::get_id()) {
+        state.stranger = state.strangers++ == 0 ? name : state.stranger;
+    }
     if (state.process != getpid()) {
         int result = state.process == 0 ? (int)NOT_INITIALIZED : after_fork();
         if (result != SUCCESS) {

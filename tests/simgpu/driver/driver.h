@@ -108,6 +108,10 @@ void context_set(struct device *device);
 /* The beginning of every call: 0, or the result that it must return: not initialised, forked, a scripted fault. */
 int driver_enter(const char *name);
 
+/* From here on driver_enter counts the calls of threads other than this one, and notes the first one's name. */
+void driver_watch(bool on);
+uint64_t driver_strangers(const char **first);
+
 /* Handles that are alive, so that a dangling one is an error and no crash. */
 void handle_add(const void *handle);
 void handle_remove(const void *handle);

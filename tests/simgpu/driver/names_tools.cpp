@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* names_tools.cpp - what the tools call and the library does not, under both vendors' names. */
+/* names_tools.cpp - what the tools call and the library does not, under both vendors' names; and what only tests ask. */
 #include "simgpu/driver/names.h"
 
 #define MEMORY_BYTES ((size_t)8 << 30) /* of a device, free and in all */
@@ -47,4 +47,16 @@ EXPORT int hipMemGetInfo(size_t *free_bytes, size_t *all_bytes)
 {
     ENTER();
     return memory(free_bytes, all_bytes);
+}
+
+/* -- for tests: which threads call -------------------------------------------------------------------- */
+
+EXPORT void simgpu_watch(int on)
+{
+    simgpu::driver_watch(on != 0);
+}
+
+EXPORT uint64_t simgpu_strangers(const char **first)
+{
+    return simgpu::driver_strangers(first);
 }

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sglang#22299 and #23580: during a capture a library started a program and hung; another one's thread called the driver and
+ * invalidated the capture. Here, between two marks, every allocation, mapping, thread, process and file that is asked for is counted, by
+ * who asks; and on simulated devices also the driver calls of other threads. Captured calls, all kinds of them, in sessions and
+ * without, ask for nothing, while the watchdog runs and another thread asks for status and statistics all the time.
+ *
+ * On devices what counts is what the library itself asks for: a driver may do what it likes. On the host backend the library is also what
+ * the driver is there, and a recorded call is memory; so the allocations of each kind of call are counted, and must be the same for its
+ * hundredth call as for its first, whatever its size, so that nothing in it is lazy. Anything else stays forbidden.
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <link.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "harness/check.h"
+#include "harness/ranks.h"
+#include "harness/replayed.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define COUNTS_MEMORY 0 /* sanitizers have an allocator of their own */
+#else
+#define COUNTS_MEMORY 1
+#endif
+
+/* -- the trap ------------------------------------------------------------------------------------------------ */
+
+static uintptr_t library_first, library_end; /* where libtutti.so lies */
+static _Atomic int armed;
+static _Atomic uint64_t allocations, others;
+static const char *_Atomic first_other;
+
+static bool from_library(const void *caller)
+{
+    uintptr_t address = (uintptr_t)caller;
+    return atomic_load(&armed) != 0 && address >= library_first && address < library_end;
+}
+
+static void note(const void *caller, const char *name)
+{
+    if (from_library(caller) && atomic_fetch_add(&others, 1) == 0) {
+        atomic_store(&first_other, name);
+    }
+}
+
+/* In place of the C library's, for all libraries of the process. */
+#pragma GCC visibility push(default)
+
+#if COUNTS_MEMORY
+extern void *__libc_malloc(size_t bytes);
+extern void *__libc_calloc(size_t count, size_t bytes);
+extern void *__libc_realloc(void *memory, size_t bytes);
+extern void *__libc_memalign(size_t alignment, size_t bytes);
+
+static void note_memory(const void *caller)
+{
+    if (from_library(caller)) {
+        (void)atomic_fetch_add(&allocations, 1);
+    }
+}
+
+void *malloc(size_t bytes)
+{
+    note_memory(__builtin_return_address(0));
+    return __libc_malloc(bytes);
+}
+
+void *calloc(size_t count, size_t bytes)
+{
+    note_memory(__builtin_return_address(0));
+    return __libc_calloc(count, bytes);
+}
+
+void *realloc(void *memory, size_t bytes)
+{
+    note_memory(__builtin_return_address(0));
+    return __libc_realloc(memory, bytes);
+}
+
+void *aligned_alloc(size_t alignment, size_t bytes)
+{
+    note_memory(__builtin_return_address(0));
+    return __libc_memalign(alignment, bytes);
+}
+#endif
+
+/* The C library's function of the same name, whose type `like` has. */
+#define REAL(like, name)                                                                                               \
+    __typeof__(like) *real = NULL;                                                                                     \
+    void *found = dlsym(RTLD_NEXT, name);                                                                              \
+    memcpy(&real, &found, sizeof(real))
+
+void *mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+    REAL(mmap, "mmap");
+    note(__builtin_return_address(0), "mmap");
+    return real(address, bytes, protection, flags, fd, offset);
+}
+
+pid_t fork(void)
+{
+    REAL(fork, "fork");
+    note(__builtin_return_address(0), "fork");
+    return real();
+}
+
+int posix_spawn(pid_t *restrict pid, const char *restrict path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *restrict attributes, char *const arguments[restrict],
+                char *const variables[restrict])
+{
+    REAL(posix_spawn, "posix_spawn");
+    note(__builtin_return_address(0), "posix_spawn");
+    return real(pid, path, actions, attributes, arguments, variables);
+}
+
+FILE *popen(const char *command, const char *mode)
+{
+    REAL(popen, "popen");
+    note(__builtin_return_address(0), "popen");
+    return real(command, mode);
+}
+
+FILE *fopen(const char *restrict path, const char *restrict mode)
+{
+    REAL(fopen, "fopen");
+    note(__builtin_return_address(0), "fopen");
+    return real(path, mode);
+}
+
+int open(const char *path, int flags, ...)
+{
+    REAL(open, "open");
+    note(__builtin_return_address(0), "open");
+    return real(path, flags, 0600);
+}
+
+int socket(int domain, int type, int protocol)
+{
+    REAL(socket, "socket");
+    note(__builtin_return_address(0), "socket");
+    return real(domain, type, protocol);
+}
+
+int memfd_create(const char *name, unsigned flags)
+{
+    REAL(memfd_create, "memfd_create");
+    note(__builtin_return_address(0), "memfd_create");
+    return real(name, flags);
+}
+
+void *dlopen(const char *path, int mode)
+{
+    REAL(dlopen, "dlopen");
+    note(__builtin_return_address(0), "dlopen");
+    return real(path, mode);
+}
+
+#if COUNTS_MEMORY
+int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict attributes, void *(*body)(void *),
+                   void *restrict argument)
+{
+    REAL(pthread_create, "pthread_create");
+    note(__builtin_return_address(0), "pthread_create");
+    return real(thread, attributes, body, argument);
+}
+#endif
+
+#pragma GCC visibility pop
+
+static int find_library(struct dl_phdr_info *library, size_t bytes, void *user)
+{
+    (void)bytes;
+    (void)user;
+    for (int index = 0; index < library->dlpi_phnum && strstr(library->dlpi_name, "libtutti.so") != NULL; index++) {
+        const ElfW(Phdr) *part = &library->dlpi_phdr[index];
+        if (part->p_type == PT_LOAD && (part->p_flags & PF_X) != 0) {
+            library_first = library->dlpi_addr + part->p_vaddr;
+            library_end = library_first + part->p_memsz;
+        }
+    }
+    return 0;
+}
+
+/* -- the simulated driver's part --------------------------------------------------------------------------------- */
+
+static void (*driver_watch)(int on);
+static uint64_t (*driver_strangers)(const char **first);
+
+static void driver_find(void)
+{
+    const char *vendor = getenv("TUTTI_TEST_GPU");
+    const char *path =
+        getenv(vendor != NULL && strcmp(vendor, "hip") == 0 ? "TUTTI_HIP_LIBRARY" : "TUTTI_CUDA_LIBRARY");
+    void *library = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+    CHECK(library != NULL, "no simulated driver");
+    void *watch = dlsym(library, "simgpu_watch");
+    void *strangers = dlsym(library, "simgpu_strangers");
+    CHECK(watch != NULL && strangers != NULL, "a driver that cannot be watched");
+    memcpy(&driver_watch, &watch, sizeof(watch));
+    memcpy(&driver_strangers, &strangers, sizeof(strangers));
+}
+
+static void arm(void)
+{
+    atomic_store(&allocations, 0);
+    atomic_store(&others, 0);
+    if (driver_watch != NULL) {
+        driver_watch(1);
+    }
+    atomic_store(&armed, 1);
+}
+
+/* How often the library asked for memory. */
+static uint64_t disarm(const char *when)
+{
+    const char *who = "";
+    atomic_store(&armed, 0);
+    uint64_t strangers = driver_strangers != NULL ? driver_strangers(&who) : 0;
+    CHECK(strangers == 0, "%s: %llu driver calls from other threads, %s first", when, (unsigned long long)strangers,
+          who);
+    if (driver_watch != NULL) {
+        driver_watch(0);
+    }
+    CHECK(atomic_load(&others) == 0, "%s: the library called %s", when, atomic_load(&first_other));
+    return atomic_load(&allocations);
+}
+
+/* -- what is captured -------------------------------------------------------------------------------------------- */
+
+static const struct job jobs[] = {
+    {.kind = TUTTI_ALL_REDUCE, .dtype = TUTTI_BF16, .count = 40000},
+    {.kind = TUTTI_ALL_REDUCE, .dtype = TUTTI_F32, .count = 3},
+    {.kind = TUTTI_REDUCE_SCATTER, .dtype = TUTTI_F16, .count = 30000},
+    {.kind = TUTTI_ALL_GATHER, .count = 70000},
+    {.kind = TUTTI_ALL_GATHER, .count = 64, .rows = 8},
+    {.kind = TUTTI_BROADCAST, .count = 50001},
+    {.kind = TUTTI_ALL_TO_ALL, .count = 4096},
+    {.kind = TUTTI_BARRIER},
+};
+#define JOBS (sizeof(jobs) / sizeof(jobs[0]))
+#define TIMES (ON_DEVICES ? 6 : 30)
+
+/* Asks all the time, as a server's monitoring does. */
+struct asker {
+    tutti_comm *comm;
+    _Atomic int stop;
+};
+
+static void *ask(void *argument)
+{
+    struct asker *asker = argument;
+    while (atomic_load(&asker->stop) == 0) {
+        tutti_stats stats = {.struct_bytes = sizeof(stats)};
+        tutti_comm_info_t info = {.struct_bytes = sizeof(info)};
+        CHECK_OK(tutti_comm_status(asker->comm));
+        CHECK_OK(tutti_comm_stats(asker->comm, &stats));
+        CHECK_OK(tutti_comm_info(asker->comm, &info));
+        (void)usleep(500);
+    }
+    return NULL;
+}
+
+/* One call, and what it asked for. */
+static uint64_t count_call(const struct job *job, tutti_comm *comm, const tutti_call *call)
+{
+    arm();
+    tutti_status status = job_issue(job, comm, call);
+    uint64_t count = disarm("a captured call");
+    CHECK_OK(status);
+    return count;
+}
+
+static void capture(struct replayed *graph, tutti_comm *comm, tutti_host_stream *stream, bool first)
+{
+    static _Thread_local uint64_t usual;
+    const tutti_call call = {.struct_bytes = sizeof(call), .stream = stream};
+    CHECK_OK(tutti_host_capture_begin(stream, TUTTI_HOST_CAPTURE_GLOBAL));
+    for (int times = 0; times < TIMES; times++) {
+        for (int index = 0; index < graph->count; index++) {
+            uint64_t count = count_call(&graph->jobs[index], comm, &call);
+            if (ON_DEVICES) {
+                CHECK(count == 0, "a captured call allocates %llu times", (unsigned long long)count);
+            } else if (first && times == 0 && index == 0) {
+                usual = count;
+            }
+            CHECK(ON_DEVICES || count <= usual,
+                  "call %d, for the %dth time, allocates %llu times, the very first %llu times", index, times + 1,
+                  (unsigned long long)count, (unsigned long long)usual);
+        }
+    }
+    arm();
+    (void)usleep(30000); /* watchdogs go on */
+    CHECK(disarm("an open capture") == 0, "something is allocated while nobody calls");
+    CHECK_OK(tutti_host_capture_end(stream, &graph->graph));
+}
+
+static void run_rank(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    CHECK(dl_iterate_phdr(find_library, NULL) == 0 && library_end != 0, "libtutti.so is nowhere");
+    if (ON_DEVICES) {
+        driver_find();
+    }
+    struct replayed graph = {0};
+    tutti_capture *session = NULL;
+    struct asker asker = {.comm = ranks_comm(rank, world, rendezvous)};
+    tutti_comm *comm = asker.comm;
+    tutti_host_stream *stream = replayed_stream();
+    pthread_t thread;
+    for (size_t index = 0; index < JOBS; index++) {
+        replayed_add(&graph, &jobs[index], rank, world);
+    }
+    CHECK(pthread_create(&thread, NULL, ask, &asker) == 0, "no thread");
+    capture(&graph, comm, stream, true); /* the first calls of the communicator are captured ones */
+    replayed_run(&graph, stream, 1, "captured in the trap", NULL);
+    replayed_drop(&graph);
+    CHECK_OK(tutti_capture_begin(comm, stream, &session));
+    capture(&graph, comm, stream, false);
+    replayed_run(&graph, stream, 2, "captured in the trap, in a session", NULL);
+    CHECK_OK(tutti_capture_commit(session));
+    replayed_run(&graph, stream, 3, "committed", NULL);
+    atomic_store(&asker.stop, 1);
+    (void)pthread_join(thread, NULL);
+    replayed_destroy(&graph);
+    tutti_host_stream_destroy(stream);
+    tutti_comm_destroy(comm);
+}
+
+/* The trap itself works: what the library does at creation is seen. */
+static void spring_trap(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    CHECK(dl_iterate_phdr(find_library, NULL) == 0 && library_end != 0, "libtutti.so is nowhere");
+    atomic_store(&armed, 1);
+    tutti_comm *comm = ranks_comm(rank, world, rendezvous);
+    atomic_store(&armed, 0);
+    CHECK(atomic_load(&others) > 0, "a communicator maps memory, and nobody saw it");
+    CHECK(!COUNTS_MEMORY || atomic_load(&allocations) > 0, "a communicator allocates memory, and nobody saw it");
+    tutti_comm_destroy(comm);
+}
+
+int main(void)
+{
+    ranks_run(RANKS_PROCESSES, 2, 60, spring_trap, NULL);
+    ranks_run(RANKS_PROCESSES, 2, 60, run_rank, NULL);
+    return 0;
+}
