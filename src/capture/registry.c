@@ -298,7 +298,7 @@ void recorded_await(const struct recorded *recorded, int *ms)
 void registry_settle_doubts(struct registry *registry)
 {
     char why[RECORDED_WHY_BYTES];
-    int ms = GONE_WAIT_MS;
+    int ms = GONE_LOOKS * GONE_WAIT_MS;
     struct recorded *each = registry->recorded;
     while (each != NULL) {
         struct recorded *next = each->next;

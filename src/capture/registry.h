@@ -121,7 +121,8 @@ void recorded_describe(const struct recorded *recorded, const char *next, char w
 void registry_invalidated(struct registry *registry, uint64_t capture, const void *stream, const char *next);
 
 /* Drivers destroy a graph's hold later than they say: waits for it, for what is left of *ms. */
-#define GONE_WAIT_MS 1000
+#define GONE_WAIT_MS 125 /* for one look */
+#define GONE_LOOKS 8
 void recorded_await(const struct recorded *recorded, int *ms);
 
 /* Whose the invalid captures without a number were: for a commit, when all captures have ended. */

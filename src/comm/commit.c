@@ -225,7 +225,7 @@ static tutti_status cannot_take_part(tutti_comm *comm)
     return comm_check(comm);
 }
 
-/* Graphs that are gone on some rank are waited for on the others, once: where all ranks have destroyed them, that is no difference. */
+/* Graphs that are gone on some rank are waited for on the others: where all ranks have destroyed them, that is no difference. */
 static bool look_again(struct commit *commit, bool last)
 {
     int ms = GONE_WAIT_MS;
@@ -340,7 +340,11 @@ static tutti_status commits_make(tutti_comm *const *comms, int count, void (*col
 {
     bool again = false;
     tutti_status status = commits_try(comms, count, collect, user, false, &again);
-    return again ? commits_try(comms, count, collect, user, true, &again) : status;
+    for (int looks = 2; again; looks++) { /* while one ends, the next one may: several can be on their way */
+        again = false;
+        status = commits_try(comms, count, collect, user, looks == GONE_LOOKS, &again);
+    }
+    return status;
 }
 
 static void collect_pending(struct commit *commit, const void *user)
@@ -539,7 +543,7 @@ static void memory_look(tutti_comm *comm, struct ticket *ticket, void *visitor)
         if (comm->ops->group_look(comm->group, share->facts.start, &now) != TUTTI_OK ||
             now.class != share->facts.class || now.identity != share->facts.identity ||
             now.bytes != share->facts.bytes) {
-            int ms = GONE_WAIT_MS;
+            int ms = GONE_LOOKS * GONE_WAIT_MS;
             recorded_await(ticket->recorded, &ms); /* whose buffers may go with it */
             *changed = recorded_gone(ticket->recorded) ? NULL : ticket;
         }
