@@ -339,6 +339,9 @@ static tutti_status commits_make(tutti_comm *const *comms, int count, void (*col
                                  const void *user)
 {
     bool again = false;
+    if (count < 1) {
+        return TUTTI_OK; /* nobody commits nothing */
+    }
     tutti_status status = commits_try(comms, count, collect, user, false, &again);
     for (int looks = 2; again; looks++) { /* while one ends, the next one may: several can be on their way */
         again = false;

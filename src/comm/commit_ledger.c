@@ -288,7 +288,11 @@ void commit_collect_named(struct commit *commit, const uint64_t *names, size_t c
     size_t at = 0;
     ledger_begin(commit, LEDGER_RESUME);
     struct ticket **tickets = tickets_named(commit->comm->registry, &here);
-    tutti_status status = tickets != NULL ? TUTTI_OK : commit_no_memory();
+    if (tickets == NULL) {
+        ledger_void(commit, commit_no_memory());
+        return;
+    }
+    tutti_status status = TUTTI_OK;
     for (size_t index = 0; index < count && status == TUTTI_OK; index++) {
         while (at < here && tickets[at]->agreed < names[index]) {
             at++;

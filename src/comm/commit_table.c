@@ -93,7 +93,7 @@ static void allocation_take(struct commit *commit, int rank, const bool *used, u
 {
     tutti_comm *comm = commit->comm;
     const struct ledger_view *view = &commit->views[rank];
-    if (index >= view->head.allocations || !used[index]) {
+    if (used == NULL || index >= view->head.allocations || !used[index]) {
         return;
     }
     if (rank == comm->rank) {

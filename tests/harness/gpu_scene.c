@@ -264,18 +264,25 @@ static bool anybody(struct gpu_rank *self, bool mine)
     return found;
 }
 
+static bool is_empty(const tutti_stats *stats)
+{
+    return stats->slots_taken == 0 && stats->mappings == 0 && stats->committed_calls == 0 &&
+           stats->pending_calls == 0 && stats->suspended_calls == 0 && stats->staged_for_good_calls == 0;
+}
+
 void gpu_commit_until_empty(struct gpu_rank *self, const char *what)
 {
     const struct timespec pause = {0, 10000000};
     tutti_stats stats = gpu_stats(self);
-    for (int attempt = 0; attempt < 300 && anybody(self, attempt == 0 || stats.slots_taken != 0); attempt++) {
+    for (int attempt = 0; attempt < 300 && anybody(self, attempt == 0 || !is_empty(&stats)); attempt++) {
         tutti_status status = tutti_commit(self->comm);
         CHECK(status == TUTTI_OK || status == TUTTI_ERR_CAPTURE, "%s: %s", what, tutti_last_error());
         stats = gpu_stats(self);
         (void)nanosleep(&pause, NULL);
     }
-    CHECK(stats.slots_taken == 0 && stats.mappings == 0 && stats.committed_calls == 0 && stats.pending_calls == 0,
-          "rank %d: %s: %llu slots, %llu mappings, %llu committed and %llu pending calls are left", self->rank, what,
-          (unsigned long long)stats.slots_taken, (unsigned long long)stats.mappings,
-          (unsigned long long)stats.committed_calls, (unsigned long long)stats.pending_calls);
+    CHECK(is_empty(&stats),
+          "rank %d: %s: %llu slots, %llu mappings, %llu committed, %llu pending and %llu staged calls are left",
+          self->rank, what, (unsigned long long)stats.slots_taken, (unsigned long long)stats.mappings,
+          (unsigned long long)stats.committed_calls, (unsigned long long)stats.pending_calls,
+          (unsigned long long)stats.staged_for_good_calls);
 }

@@ -28,7 +28,7 @@ struct gpu_scene {
     gpu_body body;
     void *user;
     void (*prepare)(int rank, void *user); /* before a rank loads the driver; or NULL */
-    bool says[8]; /* by rank, between two meetings */
+    bool says[8];                          /* by rank, between two meetings */
 };
 
 struct gpu_rank {
