@@ -51,8 +51,11 @@ struct gpu_scene *gpu_scene_make(const char *how)
 static void rank_run(int rank, int world, const char *rendezvous, void *user)
 {
     struct gpu_scene *scene = user;
-    struct gpu_rank self = {
-        .scene = scene, .rank = rank, .device = rank % scene->devices, .rendezvous = rendezvous, .host_bytes = 1 << 16};
+    struct gpu_rank self = {.scene = scene,
+                            .rank = rank,
+                            .device = scene->own_device_only ? 0 : rank % scene->devices,
+                            .rendezvous = rendezvous,
+                            .host_bytes = 1 << 16};
     (void)world;
     if (scene->prepare != NULL) {
         scene->prepare(rank, scene->user);

@@ -28,6 +28,7 @@ struct gpu_scene {
     gpu_body body;
     void *user;
     void (*prepare)(int rank, void *user); /* before a rank loads the driver; or NULL */
+    bool own_device_only;                  /* as `prepare` has it: every rank's device is number 0 */
     bool says[8];                          /* by rank, between two meetings */
 };
 
