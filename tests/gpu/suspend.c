@@ -22,7 +22,7 @@
 #define WORKS 3
 #define ROUNDS 3
 #define LONG_BYTES ((size_t)640 << 10)
-#define UNDER_WAY_ROUNDS 12
+#define UNDER_WAY_ROUNDS (effort() == EFFORT_QUICK ? 5 : 12)
 
 struct model {
     struct gpu_memory memory;
