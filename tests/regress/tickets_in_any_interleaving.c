@@ -90,7 +90,8 @@ static void commit(struct program *program)
 
 static void session(struct program *program)
 {
-    if (program->open == NULL && program->committed_count < SESSIONS) {
+    bool release = program->committed_count > 0 && dice(program, 2) == 0;
+    if (!release && program->open == NULL && program->committed_count < SESSIONS) {
         CHECK_OK(tutti_capture_begin(program->comm, program->stream, &program->open));
     } else if (program->committed_count > 0) {
         CHECK_OK(tutti_capture_release(program->committed[--program->committed_count]));
@@ -176,7 +177,7 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
     program = (struct program){.random = *(const uint64_t *)user, .rank = rank, .world = world};
     CHECK_OK(tutti_comm_create(&options, &program.comm));
     program.stream = replayed_stream();
-    int steps = effort() == EFFORT_QUICK ? 60 : effort() == EFFORT_NORMAL ? 200 : 2000;
+    int steps = effort() == EFFORT_QUICK ? 90 : effort() == EFFORT_NORMAL ? 200 : 2000;
     for (int count = 0; count < steps; count++) {
         step(&program);
     }
