@@ -390,8 +390,9 @@ TUTTI_API tutti_status tutti_commit(tutti_comm *comm);
 /* Before pages under [pointer, pointer + bytes) are unmapped, remapped or freed: takes committed calls that use them off the direct
  * way and closes what this rank has mapped for them; returns when nothing of it is in use any more. Local: the other ranks' calls then
  * find this rank not willing and are staged, and peers keep their mapping of this rank's memory until they suspend or resume the same
- * calls. Waits for the whole device (this process's part), so not while peers in the same process that share it wait for this rank.
- * Errors: ARGUMENT (also: the memory has changed already; it is suspended all the same), CAPTURE and DRIVER (nothing has changed), and
+ * calls. Waits for this rank's large calls that run, and so for the peers that these wait for; for nothing else on the device, and
+ * captures that are open stay valid.
+ * Errors: ARGUMENT (also: the memory has changed already; it is suspended all the same), DRIVER (nothing has changed), and
  * the communicator's first failure. */
 TUTTI_API tutti_status tutti_suspend(tutti_comm *comm, const void *pointer, size_t bytes);
 
@@ -422,7 +423,7 @@ TUTTI_API tutti_status tutti_capture_commit(tutti_capture *capture);
 TUTTI_API tutti_status tutti_capture_abort(tutti_capture *capture);
 
 /* Gives back what a committed session holds: its graphs, if they still are replayed, go staged. Local. Waits as tutti_suspend does.
- * `capture` is freed, unless the error is CAPTURE or DRIVER. What is not released goes with its graphs, and with the
+ * `capture` is freed, unless the error is CAPTURE (it is still open) or DRIVER. What is not released goes with its graphs, and with the
  * communicator; the handle is valid until then. */
 TUTTI_API tutti_status tutti_capture_release(tutti_capture *capture);
 

@@ -29,9 +29,9 @@ struct gpu_terms {
     int world;
     size_t half_bytes;
     size_t one_shot_bytes_max; /* all_reduce up to here takes one-shot */
-    /* all_reduce, reduce_scatter and all_gather take the direct protocols from so many bytes on, of the whole message; 0: none
-     * does. */
-    size_t direct_bytes_min;
+    /* all_reduce, and reduce_scatter and all_gather, take the direct protocols from so many bytes on, of the whole message; 0: none
+     * of them does. */
+    size_t direct_reduce_bytes_min, direct_bytes_min;
     unsigned threads_max; /* resident threads that a lane can count on, on every rank */
 };
 
@@ -65,8 +65,8 @@ size_t gpu_choice_half_bytes(int world, size_t message_bytes_max);
 /* The one-shot threshold: the setting TUTTI_GPU_ONE_SHOT_BYTES_MAX, else the measured table. */
 size_t gpu_choice_one_shot_bytes_max(int world);
 
-/* From where on the direct protocol is taken: the setting TUTTI_GPU_DIRECT_BYTES_MIN, else what was measured. */
-size_t gpu_choice_direct_bytes_min(void);
+/* From where on a kind of collective takes the direct protocol: the setting TUTTI_GPU_DIRECT_BYTES_MIN, else what was measured. */
+size_t gpu_choice_direct_bytes_min(tutti_collective kind);
 
 /* For tutti_plan and tutti_stats: "one-shot", .. */
 const char *gpu_choice_protocol_name(enum gpu_protocol protocol);

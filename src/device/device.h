@@ -201,7 +201,8 @@ struct device_ops {
      * count) and waits until kernels see them; in its place each word changes at once. DRIVER. */
     tutti_status (*group_entries_write)(struct group *group, const struct direct_entry *entries, uint32_t first,
                                         uint32_t count);
-    /* Waits until nothing runs any more that this process has put on the device, launches of graphs included. CAPTURE, DRIVER. */
+    /* Waits until no call that had looked into the table before runs any more, launches of graphs included. Legal in any capture.
+     * DRIVER. */
     tutti_status (*group_quiesce)(struct group *group);
 
     /* Adds what the group holds beyond the segments: memory that this rank contributes, and what it has mapped. */

@@ -47,6 +47,9 @@ struct arena_head {
     uint64_t eager;
     /* Counted here; the host has a copy. */
     struct direct_tally tally;
+    /* Blocks of the direct protocol that may be using buffers of peers, or have them use this rank's: how many began, how many are
+     * through. The host waits until both are the same before it unmaps (device/gpu/table.c). */
+    uint64_t entered, left;
     /* Nonzero: the communicator has failed, leave at once. Set by a peer, by this rank or by the host. */
     uint32_t abort;
 };
@@ -54,9 +57,10 @@ struct arena_head {
 /* What blocks of the direct protocol tell the same block of their peers (direct.cu). [block][rank], written by that rank. A flag
  * holds the number of the call that it was set for, plus one: no other value is ever waited for, and nothing is cleared. */
 #define KERNEL_DIRECT_BLOCKS_MAX 128
+#define CALL_WITHOUT_BALLOT ((uint64_t)1 << 63)
 struct arena_flags {
     struct {
-        uint64_t ballot[2], call; /* call: stored with release, after the ballot */
+        uint64_t ballot[2], call; /* call: stored with release, after the ballot; or with CALL_WITHOUT_BALLOT, alone */
         uint64_t reserved;
     } start[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];
     uint64_t done[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];

@@ -56,25 +56,25 @@ PORT_DEVICE void go_staged(const struct kernel_arguments &arguments, struct turn
             gather<Type, world, plain>(arguments, turn, place, slot_bytes,
                                        shard_of(dst, round.bytes, shard_bytes, place.peer));
         }
-        round_end(arguments, turn);
+        round_end(arguments, turn, number);
     }
 }
 
 template <class Type, int world>
-PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct vec4 *tile, struct direct_route *route)
+PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct vec4 *tile, struct ballot_box *box)
 {
     const struct place place = place_make(arguments);
     const uint64_t bytes = arguments.units * Type::element_bytes;
-    const struct seen_entry<world> seen = entry_see<world>(arguments);
     const bool busy = place.begin < shard_bytes_of<world>(round_make(arguments, 0, Type::element_bytes).bytes) / 16;
+    const struct first_look look = look_first(arguments, busy);
     struct turn turn = turn_begin(arguments);
     if (busy) {
-        vote_cast<world>(arguments, turn, seen, bytes, route);
+        vote_cast<world>(arguments, turn, look, bytes, box);
     }
     turn_announce(arguments, turn);
-    if (busy && vote_count<world>(arguments, turn, route)) {
-        go_directly<Type, world>(arguments, place, route);
-        if (part<world>(arguments, turn, true, bytes)) {
+    if (busy && vote_count<world>(arguments, turn, box, bytes)) {
+        go_directly<Type, world>(arguments, place, &box->route);
+        if (part<world>(arguments, turn, true, box)) {
             poison<Type, world>(arguments, place);
         }
     } else if (busy) {
@@ -83,7 +83,7 @@ PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct vec4 *t
         } else {
             go_staged<Type, world, false>(arguments, turn, place, tile);
         }
-        (void)part<world>(arguments, turn, false, bytes);
+        (void)part<world>(arguments, turn, false, box);
     }
     turn_end(arguments, turn);
 }
@@ -92,8 +92,8 @@ PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct vec4 *t
     PORT_KERNEL_LARGE(tutti_direct_##type##_##world)                                                                   \
     {                                                                                                                  \
         PORT_SHARED(struct vec4, tile, KERNEL_THREADS_MAX);                                                            \
-        PORT_SHARED(struct direct_route, route, 1);                                                                    \
-        direct<type_##type, world>(arguments, tile, route);                                                            \
+        PORT_SHARED(struct ballot_box, box, 1);                                                                        \
+        direct<type_##type, world>(arguments, tile, box);                                                              \
     }
 #define DIRECT_WORLDS(type)                                                                                            \
     DIRECT(type, 2)                                                                                                    \

@@ -31,6 +31,20 @@ PORT_DEVICE struct gather_message message_make(const struct kernel_arguments &ar
     return message;
 }
 
+template <int world>
+PORT_DEVICE void push_everywhere(const struct kernel_arguments &arguments, const struct direct_route *route,
+                                 uint64_t behind, uint32_t vec, const struct vec4 &value, bool in_place)
+{
+#pragma unroll
+    for (uint32_t offset = 0; offset < world; offset++) {
+        uint32_t rank = arguments.rank + offset; /* so that not all write to the same rank first */
+        rank -= rank >= world ? world : 0;
+        if (offset != 0 || !in_place) {
+            port_store_system4(reinterpret_cast<struct vec4 *>(route->dst[rank] + behind) + vec, value);
+        }
+    }
+}
+
 /* The block's tiles of a round: this rank's vectors, to everybody. */
 template <int world>
 PORT_DEVICE void push_directly(const struct kernel_arguments &arguments, const struct gather_message &message,
@@ -40,24 +54,28 @@ PORT_DEVICE void push_directly(const struct kernel_arguments &arguments, const s
     const uint32_t vecs = (uint32_t)(message.units / 16);
     const uint64_t behind = message.dst - arguments.dst + arguments.rank * arguments.dst_stride; /* a result's begin */
     const bool in_place = message.src == arguments.dst + behind;
-    for (uint32_t index = port_thread();; index += port_threads()) {
-        const uint32_t tile = index / tile_vecs;
-        const uint32_t first = (port_block() + tile * port_blocks()) * tile_vecs;
-        if (first >= vecs) {
-            return;
-        }
-        const uint32_t vec = first + (index - tile * tile_vecs);
-        if (vec >= vecs) {
-            continue;
-        }
-        const struct vec4 value = reinterpret_cast<const struct vec4 *>(message.src)[vec];
+    constexpr uint32_t ahead = 4; /* so that enough loads are under way */
+    const uint32_t tile_stride = port_blocks() * tile_vecs;
+    for (uint32_t index = port_thread();; index += ahead * port_threads()) {
+        uint32_t at[ahead];
+        struct vec4 values[ahead];
 #pragma unroll
-        for (uint32_t offset = 0; offset < world; offset++) {
-            uint32_t rank = arguments.rank + offset; /* so that not all write to the same rank first */
-            rank -= rank >= world ? world : 0;
-            if (offset != 0 || !in_place) {
-                port_store_system4(reinterpret_cast<struct vec4 *>(route->dst[rank] + behind) + vec, value);
+        for (uint32_t step = 0; step < ahead; step++) {
+            const uint32_t here = index + step * port_threads();
+            const uint32_t tile = here / tile_vecs;
+            at[step] = port_block() * tile_vecs + tile * tile_stride + (here - tile * tile_vecs);
+            if (at[step] < vecs) {
+                values[step] = reinterpret_cast<const struct vec4 *>(message.src)[at[step]];
             }
+        }
+#pragma unroll
+        for (uint32_t step = 0; step < ahead; step++) {
+            if (at[step] < vecs) {
+                push_everywhere<world>(arguments, route, behind, at[step], values[step], in_place);
+            }
+        }
+        if (port_block() * tile_vecs + (index + ahead * port_threads()) / tile_vecs * tile_stride >= vecs) {
+            return;
         }
     }
 }
@@ -69,7 +87,7 @@ PORT_DEVICE void go_staged(const struct kernel_arguments &arguments, struct turn
         const struct lines_place place = lines_place_make(arguments, message);
         push_lines(arguments, message, turn, place);
         take_lines(arguments, message, turn, place);
-        round_end(arguments, turn);
+        round_end(arguments, turn, number);
     }
 }
 
@@ -81,26 +99,25 @@ PORT_DEVICE void poison(const struct kernel_arguments &arguments)
     }
 }
 
-template <int world>
-PORT_DEVICE void direct_gather(const struct kernel_arguments &arguments, struct direct_route *route)
+template <int world> PORT_DEVICE void direct_gather(const struct kernel_arguments &arguments, struct ballot_box *box)
 {
-    const struct seen_entry<world> seen = entry_see<world>(arguments);
     const uint64_t vecs = vecs_of_message(round_make(arguments, 0, 1).bytes);
     const bool busy = (uint64_t)port_block() << arguments.tile_shift < vecs;
+    const struct first_look look = look_first(arguments, busy);
     struct turn turn = turn_begin(arguments);
     if (busy) {
-        vote_cast<world>(arguments, turn, seen, arguments.units, route);
+        vote_cast<world>(arguments, turn, look, arguments.units, box);
     }
     turn_announce(arguments, turn);
     bool failed = false;
-    if (busy && vote_count<world>(arguments, turn, route)) {
+    if (busy && vote_count<world>(arguments, turn, box, arguments.units)) {
         for (uint32_t number = 0; number < arguments.rounds; number++) {
-            push_directly<world>(arguments, message_make(arguments, number), route);
+            push_directly<world>(arguments, message_make(arguments, number), &box->route);
         }
-        failed = part<world>(arguments, turn, true, arguments.units);
+        failed = part<world>(arguments, turn, true, box);
     } else if (busy) {
         go_staged(arguments, turn);
-        failed = part<world>(arguments, turn, false, arguments.units);
+        failed = part<world>(arguments, turn, false, box);
     }
     if (failed) {
         poison(arguments);
@@ -111,8 +128,8 @@ PORT_DEVICE void direct_gather(const struct kernel_arguments &arguments, struct 
 #define DIRECT_GATHER(world)                                                                                           \
     PORT_KERNEL_LARGE(tutti_direct_gather_##world)                                                                     \
     {                                                                                                                  \
-        PORT_SHARED(struct direct_route, route, 1);                                                                    \
-        direct_gather<world>(arguments, route);                                                                        \
+        PORT_SHARED(struct ballot_box, box, 1);                                                                        \
+        direct_gather<world>(arguments, box);                                                                          \
     }
 DIRECT_GATHER(2)
 DIRECT_GATHER(3)

@@ -42,25 +42,25 @@ PORT_DEVICE void go_staged(const struct kernel_arguments &arguments, struct turn
         reduce_shard<Type, world, plain, false>(arguments, turn, place, slot_bytes,
                                                 span_make(src + arguments.rank * arguments.src_stride, round.bytes),
                                                 span_make(arguments.dst + round.first, round.bytes), own, tile);
-        round_end(arguments, turn);
+        round_end(arguments, turn, number);
     }
 }
 
 template <class Type, int world>
-PORT_DEVICE void direct_scatter(const struct kernel_arguments &arguments, struct vec4 *tile, struct direct_route *route)
+PORT_DEVICE void direct_scatter(const struct kernel_arguments &arguments, struct vec4 *tile, struct ballot_box *box)
 {
     const struct place place = place_make(arguments);
     const uint64_t bytes = arguments.units * Type::element_bytes;
-    const struct seen_entry<world> seen = entry_see<world>(arguments);
     const bool busy = place.begin < (round_make(arguments, 0, Type::element_bytes).bytes + 15) / 16;
+    const struct first_look look = look_first(arguments, busy);
     struct turn turn = turn_begin(arguments);
     if (busy) {
-        vote_cast<world>(arguments, turn, seen, bytes, route);
+        vote_cast<world>(arguments, turn, look, bytes, box);
     }
     turn_announce(arguments, turn);
-    if (busy && vote_count<world>(arguments, turn, route)) {
-        go_directly<Type, world>(arguments, place, route);
-        if (part<world>(arguments, turn, true, bytes)) {
+    if (busy && vote_count<world>(arguments, turn, box, bytes)) {
+        go_directly<Type, world>(arguments, place, &box->route);
+        if (part<world>(arguments, turn, true, box)) {
             poison<Type>(arguments, place);
         }
     } else if (busy) {
@@ -69,7 +69,7 @@ PORT_DEVICE void direct_scatter(const struct kernel_arguments &arguments, struct
         } else {
             go_staged<Type, world, false>(arguments, turn, place, tile);
         }
-        (void)part<world>(arguments, turn, false, bytes);
+        (void)part<world>(arguments, turn, false, box);
     }
     turn_end(arguments, turn);
 }
@@ -78,8 +78,8 @@ PORT_DEVICE void direct_scatter(const struct kernel_arguments &arguments, struct
     PORT_KERNEL_LARGE(tutti_direct_scatter_##type##_##world)                                                           \
     {                                                                                                                  \
         PORT_SHARED(struct vec4, tile, KERNEL_THREADS_MAX);                                                            \
-        PORT_SHARED(struct direct_route, route, 1);                                                                    \
-        direct_scatter<type_##type, world>(arguments, tile, route);                                                    \
+        PORT_SHARED(struct ballot_box, box, 1);                                                                        \
+        direct_scatter<type_##type, world>(arguments, tile, box);                                                      \
     }
 #define DIRECT_SCATTER_WORLDS(type)                                                                                    \
     DIRECT_SCATTER(type, 2)                                                                                            \

@@ -140,6 +140,23 @@ PORT_DEVICE void gather(const struct kernel_arguments &arguments, struct turn &t
     }
 }
 
+/* A sum, to all ranks, or to this one alone. */
+template <class Type, int world, bool all>
+PORT_DEVICE void deal_directly(const struct kernel_arguments &arguments, const struct direct_route *route,
+                               uint64_t dst_first, uint32_t vecs, uint32_t vec, const struct vec4 &sum)
+{
+    if (!all) {
+        span_store<Type::element_bytes, true>(span_make(arguments.dst + dst_first, (uint64_t)vecs * 16), vec, sum);
+        return;
+    }
+#pragma unroll
+    for (uint32_t offset = 0; offset < world; offset++) {
+        uint32_t rank = arguments.rank + offset; /* so that not all write to the same rank first */
+        rank -= rank >= world ? world : 0;
+        port_store_system4(reinterpret_cast<struct vec4 *>(route->dst[rank] + dst_first) + vec, sum);
+    }
+}
+
 /* Without any staging: the sums of the ranks' vectors, which begin src_first behind route->src[rank], to what begins dst_first
  * behind route->dst[rank], on all ranks, or else behind this rank's dst. The block's tiles, as reduce_shard has them. (Addresses stay
  * in shared memory: in registers they would take as many as the values.) */
@@ -148,31 +165,31 @@ PORT_DEVICE void reduce_directly(const struct kernel_arguments &arguments, const
                                  const struct direct_route *route, uint64_t src_first, uint64_t dst_first,
                                  uint32_t vecs)
 {
+    constexpr uint32_t ahead = world == 2 ? 4 : world <= 4 ? 2 : 1; /* so that enough loads are under way */
     const uint32_t mask = (1u << arguments.tile_shift) - 1;
-    for (uint32_t index = port_thread();; index += port_threads()) {
-        const uint32_t tile = place.begin + (index >> arguments.tile_shift) * place.stride;
-        if (tile >= vecs) {
+    for (uint32_t index = port_thread();; index += ahead * port_threads()) {
+        uint32_t at[ahead];
+        struct vec4 values[ahead][world];
+#pragma unroll
+        for (uint32_t step = 0; step < ahead; step++) {
+            const uint32_t here = index + step * port_threads();
+            at[step] = place.begin + (here >> arguments.tile_shift) * place.stride + (here & mask);
+#pragma unroll
+            for (uint32_t rank = 0; rank < world && at[step] < vecs; rank++) {
+                const struct vec4 *from = reinterpret_cast<const struct vec4 *>(route->src[rank] + src_first);
+                values[step][rank] = port_load_system4(from + at[step]);
+            }
+        }
+#pragma unroll
+        for (uint32_t step = 0; step < ahead; step++) {
+            if (at[step] < vecs) {
+                const struct vec4 sum = reduce_vec<Type, world>(arguments.op, values[step]);
+                deal_directly<Type, world, all>(arguments, route, dst_first, vecs, at[step], sum);
+            }
+        }
+        const uint32_t next = index + ahead * port_threads();
+        if (place.begin + (next >> arguments.tile_shift) * place.stride >= vecs) {
             return;
-        }
-        const uint32_t vec = tile + (index & mask);
-        if (vec >= vecs) {
-            continue;
-        }
-        struct vec4 values[world];
-#pragma unroll
-        for (uint32_t rank = 0; rank < world; rank++) {
-            values[rank] = port_load_system4(reinterpret_cast<const struct vec4 *>(route->src[rank] + src_first) + vec);
-        }
-        const struct vec4 sum = reduce_vec<Type, world>(arguments.op, values);
-        if (!all) {
-            span_store<Type::element_bytes, true>(span_make(arguments.dst + dst_first, (uint64_t)vecs * 16), vec, sum);
-            continue;
-        }
-#pragma unroll
-        for (uint32_t offset = 0; offset < world; offset++) {
-            uint32_t rank = arguments.rank + offset; /* so that not all write to the same rank first */
-            rank -= rank >= world ? world : 0;
-            port_store_system4(reinterpret_cast<struct vec4 *>(route->dst[rank] + dst_first) + vec, sum);
         }
     }
 }

@@ -260,9 +260,11 @@ PORT_DEVICE struct round round_make(const struct kernel_arguments &arguments, ui
 }
 
 /* Behind each round: what this thread has emptied is so for the peers' threads before what it pushes next is there. */
-PORT_DEVICE void round_end(const struct kernel_arguments &arguments, struct turn &turn)
+PORT_DEVICE void round_end(const struct kernel_arguments &arguments, struct turn &turn, uint32_t number)
 {
-    port_fence_system();
+    if (number + 1 < arguments.rounds) {
+        port_fence_system(); /* behind the last one comes the end of the grid */
+    }
     turn.half = 2 * (uint64_t)ARENA_HEAD_BYTES + arguments.half_bytes - turn.half;
 }
 

@@ -42,47 +42,82 @@ PORT_DEVICE bool is_teller()
     return port_thread() + 1 == port_threads();
 }
 
-/* The call's slot as the teller found it. */
-template <int world> struct seen_entry {
-    uint64_t commit, ticket;
-    uint64_t src[world], dst[world];
+/* What the block's threads share. */
+struct ballot_box {
+    struct direct_route route;
+    struct direct_tally tally; /* before this call */
 };
 
-/* Before the turn begins, so that all of it comes while that waits. What is there before the commit is nothing. */
-template <int world> PORT_DEVICE struct seen_entry<world> entry_see(const struct kernel_arguments &arguments) {
-    const struct direct_entry *entry = reinterpret_cast<const struct direct_entry *>(arguments.entry);
-    struct seen_entry<world> seen = {
-    };
-    if (is_teller() && entry != nullptr) {
-        seen.commit = port_load_acquire_system8(&entry->commit);
-        seen.ticket = port_load_system8(&entry->ticket);
-#pragma unroll
-        for (uint32_t rank = 0; rank < world; rank++) {
-            seen.src[rank] = port_load_system8(&entry->src[rank]);
-            seen.dst[rank] = port_load_system8(&entry->dst[rank]);
-        }
-    }
-    return seen;
+/* What the teller looks up before the turn begins, so that it comes while that waits. */
+struct first_look {
+    uint64_t commit; /* 0: there is no need to look into the slot */
+    struct direct_tally tally;
+};
+
+PORT_DEVICE struct direct_tally tally_load(const struct kernel_arguments &arguments)
+{
+    const struct direct_tally *own = &own_head(arguments)->tally;
+    struct direct_tally tally;
+    tally.direct_calls = port_load_counter(&own->direct_calls);
+    tally.direct_bytes = port_load_counter(&own->direct_bytes);
+    tally.staged_calls = port_load_counter(&own->staged_calls);
+    tally.staged_bytes = port_load_counter(&own->staged_bytes);
+    return tally;
 }
 
-/* The teller's decision, for the block: *route, which its threads share. Whole vectors only: a rank whose pointers or length, `bytes`,
- * are others has nothing to offer. */
+/* From here until `left`, the block may use what is mapped here for the slot. Counted before the look that decides. */
+PORT_DEVICE struct first_look look_first(const struct kernel_arguments &arguments, bool busy)
+{
+    const struct direct_entry *entry = reinterpret_cast<const struct direct_entry *>(arguments.entry);
+    struct arena_head *head = own_head(arguments);
+    struct first_look look = {0, {0, 0, 0, 0}};
+    if (!busy || !is_teller()) {
+        return look;
+    }
+    port_add_counter(&head->entered, 1);
+    if (entry != nullptr) {
+        look.commit = port_load_system8(&entry->commit);
+    }
+    /* Programmatically launched, the call before may not have counted yet: then it is looked up later. */
+    if (port_block() == 0 && (arguments.flags & KERNEL_PROGRAMMATIC) == 0) {
+        look.tally = tally_load(arguments);
+    }
+    return look;
+}
+
+/* The teller's decision, for the block. Whole vectors only: a rank whose pointers or length, `bytes`, are others has nothing to
+ * offer. What is in the entry before its commit is nothing. */
 template <int world>
-PORT_DEVICE void route_settle(const struct kernel_arguments &arguments, const struct seen_entry<world> &seen,
-                              uint64_t bytes, struct direct_route *route)
+PORT_DEVICE void ballot_settle(const struct kernel_arguments &arguments, const struct first_look &look, uint64_t bytes,
+                               struct ballot_box *box)
 {
     if (!is_teller()) {
         return;
     }
+    const struct direct_entry *entry = reinterpret_cast<const struct direct_entry *>(arguments.entry);
+    struct direct_route *route = &box->route;
     const bool whole = ((arguments.src | arguments.dst | bytes) & 15) == 0;
-    const bool committed = seen.commit != 0 && seen.ticket == arguments.ticket;
-    route->ballot[0] = !whole ? 0 : committed ? seen.commit : arguments.route.ballot[0];
-    route->ballot[1] = committed ? BALLOT_COMMITTED : arguments.route.ballot[1];
+    uint64_t commit = 0, ticket = 0;
+    uint64_t src[world] = {}, dst[world] = {};
+    if (whole && look.commit != 0) {
+        commit = port_load_acquire_system8(&entry->commit);
+        ticket = port_load_system8(&entry->ticket); /* and what is behind it, all under way at the same time */
+#pragma unroll
+        for (uint32_t rank = 0; rank < world; rank++) {
+            src[rank] = port_load_system8(&entry->src[rank]);
+            dst[rank] = port_load_system8(&entry->dst[rank]);
+        }
+    }
+    const bool committed = commit != 0 && ticket == arguments.ticket;
+    route->ballot[0] = !whole ? 0 : committed ? commit : arguments.route.ballot[0];
+    route->ballot[1] = committed ? (uint64_t)BALLOT_COMMITTED : arguments.route.ballot[1];
 #pragma unroll
     for (uint32_t rank = 0; rank < world; rank++) {
-        route->src[rank] = committed ? seen.src[rank] : arguments.route.src[rank];
-        route->dst[rank] = committed ? seen.dst[rank] : arguments.route.dst[rank];
+        route->src[rank] = committed ? src[rank] : arguments.route.src[rank];
+        route->dst[rank] = committed ? dst[rank] : arguments.route.dst[rank];
     }
+    const bool programmatic = (arguments.flags & KERNEL_PROGRAMMATIC) != 0;
+    box->tally = programmatic && port_block() == 0 ? tally_load(arguments) : look.tally;
 }
 
 /* -- the vote ------------------------------------------------------------------------------------------ */
@@ -91,7 +126,7 @@ PORT_COLD bool flag_is_late(const struct kernel_arguments &arguments, uint64_t e
                             uint64_t wanted, uint32_t peer)
 {
     struct patience patience = {0, 0, 0};
-    for (uint32_t polls = 0; port_load_acquire_system8(flag) != wanted; polls++) {
+    for (uint32_t polls = 0; (port_load_acquire_system8(flag) & ~CALL_WITHOUT_BALLOT) != wanted; polls++) {
         if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, peer)) {
             return true;
         }
@@ -99,68 +134,52 @@ PORT_COLD bool flag_is_late(const struct kernel_arguments &arguments, uint64_t e
     return false;
 }
 
-PORT_DEVICE void await_flag(const struct kernel_arguments &arguments, struct turn &turn, const uint64_t *flag,
-                            uint32_t peer)
+/* What was found: the call's number, and perhaps CALL_WITHOUT_BALLOT. */
+PORT_DEVICE uint64_t await_flag(const struct kernel_arguments &arguments, struct turn &turn, const uint64_t *flag,
+                                uint32_t peer)
 {
     const uint64_t wanted = turn.epoch + 1;
     uint64_t found = port_load_acquire_system8(flag);
-    for (uint32_t polls = 1; found != wanted && polls < POLLS_PER_LOOK; polls++) {
+    for (uint32_t polls = 1; (found & ~CALL_WITHOUT_BALLOT) != wanted && polls < POLLS_PER_LOOK; polls++) {
         found = port_load_acquire_system8(flag);
     }
-    if (found != wanted && !turn.failed) {
+    if ((found & ~CALL_WITHOUT_BALLOT) != wanted && !turn.failed) {
         turn.failed = flag_is_late(arguments, turn.epoch, flag, wanted, peer);
+        found = port_load_system8(flag);
     }
+    return found;
 }
 
-/* All threads of the block: its ballot, on its way to all peers. */
+/* All threads of the block: its ballot, on its way to all peers. Who has none says so in the call's word alone, which orders
+ * nothing and waits for nothing. */
 template <int world>
 PORT_DEVICE void vote_cast(const struct kernel_arguments &arguments, const struct turn &turn,
-                           const struct seen_entry<world> &seen, uint64_t bytes, struct direct_route *route)
+                           const struct first_look &look, uint64_t bytes, struct ballot_box *box)
 {
-    route_settle<world>(arguments, seen, bytes, route);
+    ballot_settle<world>(arguments, look, bytes, box);
     port_sync();
     const uint32_t peer = port_thread();
-    if (peer < world && peer != arguments.rank && !turn.failed) {
-        struct arena_flags *theirs = flags_in(arguments.lanes[peer]);
-        port_store_system8(&theirs->start[port_block()][arguments.rank].ballot[0], route->ballot[0]);
-        port_store_system8(&theirs->start[port_block()][arguments.rank].ballot[1], route->ballot[1]);
-        port_store_release_system8(&theirs->start[port_block()][arguments.rank].call, turn.epoch + 1);
-    }
-}
-
-/* All threads of the block: true if all ranks' blocks go directly. Who offers nothing need not hear what the others do. */
-template <int world>
-PORT_DEVICE bool vote_count(const struct kernel_arguments &arguments, struct turn &turn,
-                            const struct direct_route *route)
-{
-    const uint32_t peer = port_thread();
-    bool differs = route->ballot[0] == 0 || route->ballot[1] == 0;
-    if (peer < world && peer != arguments.rank && !turn.failed && !differs) {
-        const struct arena_flags *own = flags_in(arguments.own);
-        await_flag(arguments, turn, &own->start[port_block()][peer].call, peer);
-        differs = port_load_system8(&own->start[port_block()][peer].ballot[0]) != route->ballot[0] ||
-                  port_load_system8(&own->start[port_block()][peer].ballot[1]) != route->ballot[1];
-    }
-    return !port_sync_or(differs || turn.failed);
-}
-
-/* -- the end -------------------------------------------------------------------------------------------- */
-
-/* Block 0 counts the call, for the lane and for the host, or takes that back. Calls of a lane follow one another: nobody else
- * counts at the same time. */
-PORT_DEVICE void tally_add(const struct kernel_arguments &arguments, bool directly, uint64_t calls, uint64_t bytes)
-{
-    if (port_block() != 0 || !is_teller()) {
+    if (peer >= world || peer == arguments.rank || turn.failed) {
         return;
     }
+    const struct direct_route *route = &box->route;
+    struct arena_flags *theirs = flags_in(arguments.lanes[peer]);
+    uint64_t *call = &theirs->start[port_block()][arguments.rank].call;
+    if (route->ballot[0] == 0 || route->ballot[1] == 0) {
+        port_store_system8(call, (turn.epoch + 1) | CALL_WITHOUT_BALLOT);
+        return;
+    }
+    port_store_system8(&theirs->start[port_block()][arguments.rank].ballot[0], route->ballot[0]);
+    port_store_system8(&theirs->start[port_block()][arguments.rank].ballot[1], route->ballot[1]);
+    port_store_release_system8(call, turn.epoch + 1);
+}
+
+/* Block 0 counts the call, for the lane and for the host. Calls of a lane follow one another: nobody else counts at the same time. Early,
+ * so that the way to the host is over when the kernel ends; what fails later is taken back. */
+PORT_DEVICE void tally_store(const struct kernel_arguments &arguments, const struct direct_tally &now)
+{
     struct direct_tally *own = &own_head(arguments)->tally;
     struct direct_tally *copy = reinterpret_cast<struct direct_tally *>(arguments.tally);
-    struct direct_tally now = {port_load_counter(&own->direct_calls), port_load_counter(&own->direct_bytes),
-                               port_load_counter(&own->staged_calls), port_load_counter(&own->staged_bytes)};
-    now.direct_calls += directly ? calls : 0;
-    now.direct_bytes += directly ? bytes : 0;
-    now.staged_calls += directly ? 0 : calls;
-    now.staged_bytes += directly ? 0 : bytes;
     port_store_system8(&own->direct_calls, now.direct_calls);
     port_store_system8(&own->direct_bytes, now.direct_bytes);
     port_store_system8(&own->staged_calls, now.staged_calls);
@@ -173,27 +192,68 @@ PORT_DEVICE void tally_add(const struct kernel_arguments &arguments, bool direct
     }
 }
 
-/* The end of a block's call, for all its threads. Where it went directly, and where it took several rounds, it waits until its peers
- * have come here, too. True: the call has failed. (A direct call is counted while the flags travel.) */
+PORT_DEVICE bool is_counter()
+{
+    return port_block() == 0 && is_teller();
+}
+
+PORT_DEVICE void tally_count(const struct kernel_arguments &arguments, const struct ballot_box *box, bool directly,
+                             uint64_t bytes)
+{
+    if (is_counter()) {
+        struct direct_tally now = box->tally;
+        now.direct_calls += directly ? 1 : 0;
+        now.direct_bytes += directly ? bytes : 0;
+        now.staged_calls += directly ? 0 : 1;
+        now.staged_bytes += directly ? 0 : bytes;
+        tally_store(arguments, now);
+    }
+}
+
+/* All threads of the block: true if all ranks' blocks go directly. Who offers nothing need not hear what the others do. */
 template <int world>
-PORT_DEVICE bool part(const struct kernel_arguments &arguments, struct turn &turn, bool directly, uint64_t bytes)
+PORT_DEVICE bool vote_count(const struct kernel_arguments &arguments, struct turn &turn, const struct ballot_box *box,
+                            uint64_t bytes)
+{
+    const uint32_t peer = port_thread();
+    const uint64_t *mine = box->route.ballot;
+    bool differs = mine[0] == 0 || mine[1] == 0;
+    if (peer < world && peer != arguments.rank && !turn.failed && !differs) {
+        const struct arena_flags *own = flags_in(arguments.own);
+        const uint64_t call = await_flag(arguments, turn, &own->start[port_block()][peer].call, peer);
+        differs = (call & CALL_WITHOUT_BALLOT) != 0 ||
+                  port_load_system8(&own->start[port_block()][peer].ballot[0]) != mine[0] ||
+                  port_load_system8(&own->start[port_block()][peer].ballot[1]) != mine[1];
+    }
+    const bool directly = !port_sync_or(differs || turn.failed);
+    tally_count(arguments, box, directly, bytes);
+    return directly;
+}
+
+/* -- the end -------------------------------------------------------------------------------------------- */
+
+/* The end of a block's call, for all its threads. Where it went directly, and where it took several rounds, it waits until its peers
+ * have come here, too. True: the call has failed. */
+template <int world>
+PORT_DEVICE bool part(const struct kernel_arguments &arguments, struct turn &turn, bool directly,
+                      const struct ballot_box *box)
 {
     port_sync_stored();
     const uint32_t peer = port_thread();
-    const bool waits = (directly || arguments.rounds > 1) && peer < world && peer != arguments.rank;
-    if (waits) {
+    if ((directly || arguments.rounds > 1) && peer < world && peer != arguments.rank) {
         port_store_release_system8(&flags_in(arguments.lanes[peer])->done[port_block()][arguments.rank],
                                    turn.epoch + 1);
+        (void)await_flag(arguments, turn, &flags_in(arguments.own)->done[port_block()][peer], peer);
     }
-    if (directly) {
-        tally_add(arguments, true, 1, bytes);
-    }
-    if (waits) {
-        await_flag(arguments, turn, &flags_in(arguments.own)->done[port_block()][peer], peer);
+    if (directly && is_teller()) {
+        port_fence_system(); /* the block's stores to its peers, before its count below */
     }
     const bool failed = port_sync_or(turn.failed);
-    if (directly == failed) {
-        tally_add(arguments, directly, failed ? ~(uint64_t)0 : 1, failed ? ~bytes + 1 : bytes);
+    if (failed && is_counter()) {
+        tally_store(arguments, box->tally);
+    }
+    if (is_teller()) {
+        port_add_counter(&own_head(arguments)->left, 1);
     }
     return failed;
 }

@@ -185,6 +185,7 @@ static void run_captured(struct rank *self, uint64_t *random)
     struct buffers first = draw(self, random), second = draw(self, random);
     second.dst = self->ordinary[1] + AREA_BYTES;
     second.src = self->ordinary[0] + AREA_BYTES;
+    second.sure = false; /* whether a commit makes it so depends on whose memory that is */
     step(self);
     gpu_capture_begin(self->stream, GPU_CAPTURE_THREAD_LOCAL);
     start(self, &first);

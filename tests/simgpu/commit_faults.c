@@ -164,11 +164,9 @@ int main(void)
         calls_fail(scene, "cuMemImportFromShareableHandle", 1, 6, GPU_VMM_FD, "ipc", table);
         calls_fail(scene, "cuMemMap", 2, 7, GPU_VMM_FD, "ipc", table);
         calls_fail(scene, "cuStreamCreate", 6, 17, GPU_PLAIN, "vmm", table | waits);
-        calls_fail(scene, "cuCtxSynchronize", 1, 3, GPU_PLAIN, "vmm", waits);
         return 0;
     }
     calls_fail(scene, "hipIpcGetMemHandle", 2, 3, GPU_PLAIN, "auto", refused);
     calls_fail(scene, "hipIpcOpenMemHandle", 3, 8, GPU_PLAIN, "auto", table);
-    calls_fail(scene, "hipDeviceSynchronize", 1, 3, GPU_PLAIN, "auto", waits);
     return 0;
 }

@@ -147,6 +147,12 @@ static void spoil_flag(const struct machine &machine, const struct target &targe
     if (place.flag == flag::ballot && is(machine, MUTANT_PEER_IGNORED) && place.writer == ignored) {
         memcpy(value, &block.ballot[place.word], 8);
     }
+    if (place.flag == flag::call && is(machine, MUTANT_PEER_IGNORED) && place.writer == ignored) {
+        uint64_t call = 0;
+        memcpy(&call, value, 8);
+        call &= ~CALL_WITHOUT_BALLOT;
+        memcpy(value, &call, 8);
+    }
     if (place.flag == flag::done && is(machine, MUTANT_NO_DONE)) {
         uint64_t ended = memory_present(arguments.own + offsetof(struct arena_head, ended), 8);
         uint64_t wanted = ended / EPOCH_UNITS + 1;

@@ -169,7 +169,6 @@ struct driver {
     driver_result (*current_get)(int *ordinal);
     driver_result (*current_set)(int ordinal);
     driver_result (*peer_enable)(int ordinal, unsigned flags); /* HIP: from the current device */
-    driver_result (*context_synchronize)(void);                /* all streams of the current context, or device */
     driver_result (*capture_mode_exchange)(int *mode);         /* of the calling thread */
 
     driver_result (*module_load)(driver_module *module, const void *image);

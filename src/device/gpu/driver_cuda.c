@@ -27,7 +27,6 @@ static const struct driver_symbol symbols[] = {
     NEEDED(primary_release, "cuDevicePrimaryCtxRelease_v2"),
     NEEDED(context_push, "cuCtxPushCurrent_v2"),
     NEEDED(context_pop, "cuCtxPopCurrent_v2"),
-    NEEDED(context_synchronize, "cuCtxSynchronize"),
     NEEDED(capture_mode_exchange, "cuThreadExchangeStreamCaptureMode"),
     NEEDED(module_load, "cuModuleLoadData"),
     NEEDED(module_unload, "cuModuleUnload"),

@@ -26,7 +26,6 @@ static const struct driver_symbol symbols[] = {
     NEEDED(current_get, "hipGetDevice"),
     NEEDED(current_set, "hipSetDevice"),
     NEEDED(peer_enable, "hipDeviceEnablePeerAccess"),
-    NEEDED(context_synchronize, "hipDeviceSynchronize"),
     NEEDED(capture_mode_exchange, "hipThreadExchangeStreamCaptureMode"),
     NEEDED(module_load, "hipModuleLoadData"),
     NEEDED(module_unload, "hipModuleUnload"),

@@ -200,7 +200,8 @@ static struct group *group_new(const struct group_options *options)
     group->terms.one_shot_bytes_max = gpu_choice_one_shot_bytes_max(options->world);
     /* Whether peers' accesses to ordinary memory are coherent on AMD is not known, nobody has run it there: only on request. */
     bool direct = options->device->driver->vendor == &driver_cuda || settings_number(SETTING_GPU_DIRECT_BYTES_MIN) > 0;
-    group->terms.direct_bytes_min = direct ? gpu_choice_direct_bytes_min() : 0;
+    group->terms.direct_reduce_bytes_min = direct ? gpu_choice_direct_bytes_min(TUTTI_ALL_REDUCE) : 0;
+    group->terms.direct_bytes_min = direct ? gpu_choice_direct_bytes_min(TUTTI_ALL_GATHER) : 0;
     group->lane_bytes = (ARENA_HEAD_BYTES + 2 * group->terms.half_bytes + LANE_ALIGN - 1) / LANE_ALIGN * LANE_ALIGN;
     group->launch_flags = launch_flags(options);
     segments_retain(group);
@@ -491,7 +492,8 @@ void gpu_group_plan(const struct group *group, const struct operation *operation
     char from[48] = "";
     char more[320] = "";
     if (strcmp(plan->protocol, "direct") == 0) {
-        from_on(group->terms.direct_bytes_min, from, sizeof(from));
+        bool reduces = operation->kind == TUTTI_ALL_REDUCE;
+        from_on(reduces ? group->terms.direct_reduce_bytes_min : group->terms.direct_bytes_min, from, sizeof(from));
         registry_explain(group->options.registry, more, sizeof(more));
     }
     (void)snprintf(plan->reason, sizeof(plan->reason), "%s%s%s", from, choice.reason, more);

@@ -6,10 +6,16 @@
  * what they have read. What must hold is the order: the copies of two calls of gpu_group_entries_write are performed one after the
  * other, because the first is waited for.
  */
+#include <string.h>
+#include <time.h>
+
 #include "base/error.h"
 #include "capture/registry.h"
 #include "device/gpu/context.h"
 #include "device/gpu/group.h"
+
+/* From a block's count of itself to the count's being there, and from a block's last access to that: far more than it takes. */
+#define SETTLE_NS 1000000
 
 tutti_status table_make(struct group *group)
 {
@@ -48,13 +54,64 @@ tutti_status gpu_group_entries_write(struct group *group, const struct direct_en
     return status;
 }
 
+/* Fetches one counter of all lanes. The device answers when it is through with what came before. */
+static tutti_status counters_fetch(struct group *group, size_t offset, uint64_t counters[TUTTI_LANES_MAX])
+{
+    const struct driver *driver = group->device->driver;
+    const struct arena *own = &group->arenas[group->options.rank];
+    tutti_status status = TUTTI_OK;
+    for (int lane = 0; lane < group->options.lanes && status == TUTTI_OK; lane++) {
+        driver_address from = own->address + (size_t)lane * group->lane_bytes + offset;
+        status = DRIVER(driver, copy_to_host, &group->page->counters[lane], from, sizeof(uint64_t), group->stream);
+    }
+    if (status == TUTTI_OK) {
+        status = DRIVER(driver, stream_synchronize, group->stream);
+    }
+    for (int lane = 0; lane < group->options.lanes && status == TUTTI_OK; lane++) {
+        counters[lane] = __atomic_load_n(&group->page->counters[lane], __ATOMIC_RELAXED);
+    }
+    return status;
+}
+
+/* Those that left first: if as many had entered a moment later, nobody was in between. */
+static tutti_status blocks_look(struct group *group, bool *quiet)
+{
+    uint64_t left[TUTTI_LANES_MAX] = {0};
+    uint64_t entered[TUTTI_LANES_MAX] = {0};
+    tutti_status status = counters_fetch(group, offsetof(struct arena_head, left), left);
+    if (status == TUTTI_OK) {
+        status = counters_fetch(group, offsetof(struct arena_head, entered), entered);
+    }
+    *quiet = memcmp(left, entered, sizeof(left)) == 0;
+    return status;
+}
+
+static tutti_status blocks_await(struct group *group)
+{
+    const struct timespec settle = {0, SETTLE_NS};
+    bool quiet = false;
+    tutti_status status = group_stream_open(group);
+    (void)nanosleep(&settle, NULL); /* who has read the entry as it was has counted himself by now */
+    while (status == TUTTI_OK && !quiet) {
+        (void)gpu_group_poll(group); /* a failure ends the waits of our kernels */
+        status = blocks_look(group, &quiet);
+        if (status == TUTTI_OK && !quiet) {
+            (void)nanosleep(&settle, NULL);
+        }
+    }
+    (void)nanosleep(&settle, NULL); /* and who has counted himself out is through with his last store */
+    group_stream_close(group);
+    return status;
+}
+
+/* By counters that blocks keep, and not by waiting for the context: that would invalidate any capture that is open in it, in every
+ * mode (CUDA driver 580), and would wait for what is not ours. */
 tutti_status gpu_group_quiesce(struct group *group)
 {
     struct context_scope scope;
     tutti_status status = context_enter(group->device, CONTEXT_MANAGES, &scope);
     if (status == TUTTI_OK) {
-        const struct driver *driver = group->device->driver;
-        status = driver_check(driver, offsetof(struct driver, context_synchronize), driver->context_synchronize());
+        status = blocks_await(group);
         context_leave(&scope);
     }
     return status;
