@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,16 +57,8 @@ static const char help_text[] =
     "On GPUs a run of 10 to 200 calls, eager or one replay, is timed by events of the device, the slowest rank's, and\n"
     "divided by its calls; the percentiles are over runs.\n";
 
-__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    (void)fputs("tutti bench: ", stderr);
-    (void)vfprintf(stderr, format, arguments);
-    (void)fputc('\n', stderr);
-    va_end(arguments);
-    return -1;
-}
+/* Says why the options are refused, after a format with literal text. */
+#define refuse(...) (fprintf(stderr, "tutti bench: " __VA_ARGS__), fputc('\n', stderr), -1)
 
 /* Picks names out of a comma-separated list into an array of indices, each once. 0, or -1 with the unknown one. */
 static int parse_names(const char *list, const char *const *names, size_t name_count, int *picked, size_t *count,
