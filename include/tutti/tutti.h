@@ -223,7 +223,7 @@ typedef struct tutti_stats {
      * have mapped. */
     uint64_t pending_calls, committed_calls, suspended_calls, staged_for_good_calls;
     uint64_t slots, slots_taken, mappings, commits;
-    /* GPU backends: how calls that are large enough to be direct went, replays included. */
+    /* How calls that are large enough to be direct went, replays included. */
     uint64_t direct_calls, direct_bytes, staged_calls, staged_bytes;
 } tutti_stats;
 TUTTI_API tutti_status tutti_comm_stats(tutti_comm *comm, tutti_stats *stats);
@@ -411,7 +411,7 @@ TUTTI_API tutti_status tutti_resume_all(tutti_comm *const *comms, int world);
 typedef struct tutti_capture tutti_capture;
 
 /* Opens a session for captures on `stream` (not NULL), which must live until it is closed. All ranks open the same sessions in the same
- * order. One at a time for each communicator. May be called while the stream captures. ARGUMENT, CAPTURE, SYSTEM. */
+ * order. One at a time for each communicator. May be called while the stream captures. ARGUMENT, CAPTURE, SYSTEM, DRIVER. */
 TUTTI_API tutti_status tutti_capture_begin(tutti_comm *comm, tutti_stream stream, tutti_capture **capture);
 
 /* [collective, with tutti_capture_abort] Closes the session with a tutti_commit. On an error it stays open, unless a peer has aborted
@@ -423,7 +423,7 @@ TUTTI_API tutti_status tutti_capture_commit(tutti_capture *capture);
 TUTTI_API tutti_status tutti_capture_abort(tutti_capture *capture);
 
 /* Gives back what a committed session holds: its graphs, if they still are replayed, go staged. Local. Waits as tutti_suspend does.
- * `capture` is freed, unless the error is CAPTURE (it is still open) or DRIVER. What is not released goes with its graphs, and with the
+ * `capture` is freed, unless the error is CAPTURE (it is still open), DRIVER, or the communicator's first failure. What is not released goes with its graphs, and with the
  * communicator; the handle is valid until then. */
 TUTTI_API tutti_status tutti_capture_release(tutti_capture *capture);
 

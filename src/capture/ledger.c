@@ -239,14 +239,12 @@ static tutti_status compare_graph(const struct ledger_view *views, int rank, uin
     }
 }
 
-static bool whole_everywhere(const struct ledger_view *views, int world, uint32_t graph, uint32_t *worst)
+static bool whole_everywhere(const struct ledger_view *views, int world, uint32_t graph)
 {
     bool whole = true;
-    *worst = FATE_WHOLE;
     for (int rank = 0; rank < world; rank++) {
         uint32_t fate = graph < views[rank].head.graphs ? views[rank].graphs[graph].fate : FATE_WHOLE;
         whole = whole && fate == FATE_WHOLE;
-        *worst = fate > *worst ? fate : *worst;
     }
     return whole;
 }
@@ -264,8 +262,7 @@ static tutti_status compare_graphs(const struct ledger_view *views, int world)
         }
     }
     for (uint32_t graph = 0;; graph++) {
-        uint32_t worst = FATE_WHOLE;
-        bool whole = whole_everywhere(views, world, graph, &worst);
+        bool whole = whole_everywhere(views, world, graph);
         bool more = graph < views[0].head.graphs;
         tutti_status status = TUTTI_OK;
         for (int rank = 1; rank < world && status == TUTTI_OK; rank++) {

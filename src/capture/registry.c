@@ -187,7 +187,6 @@ static void pending_limit(struct registry *registry)
         }
         each = next;
     }
-    atomic_store(&registry->counts.forgotten, registry->forgotten);
 }
 
 static struct recorded *recorded_new(struct registry *registry)

@@ -69,7 +69,7 @@ struct recorded {
 };
 
 struct registry_counts {
-    _Atomic uint64_t slots, slots_taken, pending, direct, suspended, staged, forgotten, commits, mappings;
+    _Atomic uint64_t slots, slots_taken, pending, direct, suspended, staged, commits, mappings;
 };
 
 struct registry {

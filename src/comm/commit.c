@@ -48,11 +48,21 @@ static bool is_of_commit(const struct ticket *ticket, const void *number)
 }
 
 /* Some rank could not write its table: those that could take it back. */
-static void table_undo(struct commit *commit)
+static void table_undo(struct commit *commit, tutti_status agreed)
 {
     const uint64_t number = commit_number(commit);
     bool resumes = commit->ledger.head.verb == LEDGER_RESUME;
-    (void)commit_withdraw(commit->comm, is_of_commit, &number, resumes ? TICKET_SUSPENDED : TICKET_PENDING);
+    char sentence[ERROR_SENTENCE_BYTES]; /* the one that all ranks agreed on */
+    (void)snprintf(sentence, sizeof(sentence), "%s", tutti_last_error());
+    tutti_status status =
+        commit_withdraw(commit->comm, is_of_commit, &number, resumes ? TICKET_SUSPENDED : TICKET_PENDING);
+    if (status != TUTTI_OK && status != TUTTI_ERR_ARGUMENT) { /* it can be neither kept nor taken back */
+        struct failure failure = {status, commit->comm->rank, commit->comm->rank, ""};
+        (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d: tutti_commit: %.200s", commit->comm->rank,
+                       tutti_last_error());
+        comm_fail(commit->comm, &failure);
+    }
+    (void)error_set(agreed, "%s", sentence);
     for (uint32_t call = 0; call < commit->ledger.head.calls; call++) {
         struct ticket *ticket = commit->tickets[call];
         if (ticket != NULL && ticket->state != TICKET_DIRECT) {
@@ -78,10 +88,12 @@ static void calls_settle(struct commit *commit)
     if (commit->ledger.head.verb == LEDGER_COMMIT) {
         registry->session = 0; /* a commit ends the session that is open */
         registry->forgotten = 0;
+        (void)atomic_fetch_add(&registry->counts.commits, 1);
     }
-    (void)atomic_fetch_add(&registry->counts.commits, 1);
-    registry->staged_last = commit->verdict.staged_count;
-    (void)snprintf(registry->staged_why, sizeof(registry->staged_why), "%.199s", commit->verdict.staged_why);
+    if (commit->ledger.head.calls > 0) {
+        registry->staged_last = commit->verdict.staged_count;
+        (void)snprintf(registry->staged_why, sizeof(registry->staged_why), "%.199s", commit->verdict.staged_why);
+    }
     registry_sweep(registry);
 }
 
@@ -288,7 +300,7 @@ static tutti_status commits_run(struct commit **commits, int count, bool last, b
         if (status == TUTTI_OK) {
             calls_settle(commits[each]);
         } else {
-            table_undo(commits[each]);
+            table_undo(commits[each], status);
         }
     }
     return status;
@@ -356,8 +368,31 @@ static void collect_pending(struct commit *commit, const void *user)
     commit_collect_pending(commit);
 }
 
+/* One thread drives all ranks, and has aborted the same session on each of them: nobody is left to be told. */
+static void abandoned_by_all(tutti_comm *const *comms, int count)
+{
+    const uint64_t session = comms[0]->registry->abandoned_session;
+    for (int each = 0; each < count; each++) {
+        if (session == 0 || comms[each]->registry->abandoned_session != session) {
+            return;
+        }
+    }
+    for (int each = 0; each < count; each++) {
+        struct registry *registry = comms[each]->registry;
+        registry->abandoned_session = 0;
+        for (struct recorded *graph = registry->recorded; graph != NULL; graph = graph->next) {
+            if (graph->pending && graph->session == session) {
+                graph_settle(registry, graph);
+            }
+        }
+    }
+}
+
 tutti_status comm_commit(tutti_comm *const *comms, int count)
 {
+    if (count > 1) {
+        abandoned_by_all(comms, count);
+    }
     return commits_make(comms, count, collect_pending, NULL);
 }
 
@@ -509,12 +544,6 @@ static void entry_close(tutti_comm *comm, struct ticket *ticket, void *visitor)
 {
     struct range *range = visitor;
     comm->registry->entries[ticket->slot].commit = 0;
-    for (int which = 0; which < BUFFER_COUNT; which++) {
-        struct share *own = ticket->shares[which][comm->rank];
-        if (own != NULL) {
-            own->looked = false; /* other calls that use it may have been withdrawn long ago */
-        }
-    }
     range->first = ticket->slot < range->first ? ticket->slot : range->first;
     range->end = ticket->slot + 1 > range->end ? ticket->slot + 1 : range->end;
 }
@@ -547,8 +576,9 @@ static void memory_look(tutti_comm *comm, struct ticket *ticket, void *visitor)
             now.class != share->facts.class || now.identity != share->facts.identity ||
             now.bytes != share->facts.bytes) {
             int ms = GONE_LOOKS * GONE_WAIT_MS;
-            recorded_await(ticket->recorded, &ms); /* whose buffers may go with it */
-            *changed = recorded_gone(ticket->recorded) ? NULL : ticket;
+            recorded_await(ticket->recorded, &ms);            /* whose buffers may go with it */
+            share->looked = !recorded_gone(ticket->recorded); /* else another graph may have something to say of it */
+            *changed = share->looked ? ticket : NULL;
         }
     }
 }
@@ -563,11 +593,27 @@ static void ticket_withdraw(tutti_comm *comm, struct ticket *ticket, void *visit
     registry_move(comm->registry, ticket, *state);
 }
 
+/* Nothing is held for them any more, but their slots. */
+static void suspended_give_up(tutti_comm *comm, ticket_chooser chosen, const void *user)
+{
+    for (struct recorded *each = comm->registry->recorded; each != NULL; each = each->next) {
+        for (struct ticket *ticket = each->first; ticket != NULL; ticket = ticket->next) {
+            if (ticket->state == TICKET_SUSPENDED && chosen(ticket, user)) {
+                registry_slot_return(comm->registry, ticket);
+                registry_move(comm->registry, ticket, TICKET_STAGED);
+            }
+        }
+    }
+}
+
 tutti_status commit_withdraw(tutti_comm *comm, ticket_chooser chosen, const void *user, enum ticket_state state)
 {
     struct range range = {UINT32_MAX, 0};
     const struct ticket *changed = NULL;
     registry_sweep(comm->registry);
+    if (state == TICKET_STAGED) {
+        suspended_give_up(comm, chosen, user);
+    }
     if (each_direct(comm, chosen, user, entry_close, &range) == 0) {
         return TUTTI_OK;
     }

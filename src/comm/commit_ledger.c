@@ -94,7 +94,7 @@ static tutti_status allocation_find(struct commit *commit, uint64_t address, uin
 }
 
 /* Which of an operation's buffers peers use, when it is direct: who gathers, writes; who scatters, reads. */
-static bool is_private(const struct operation *operation, enum ticket_buffer which)
+bool commit_is_private(const struct operation *operation, enum ticket_buffer which)
 {
     return (operation->kind == TUTTI_ALL_GATHER && which == BUFFER_SRC) ||
            (operation->kind == TUTTI_REDUCE_SCATTER && which == BUFFER_DST);
@@ -112,7 +112,7 @@ static tutti_status buffer_describe(struct commit *commit, const struct operatio
         buffer->where = WHERE_UNALIGNED;
         return TUTTI_OK;
     }
-    if (is_private(operation, which)) {
+    if (commit_is_private(operation, which)) {
         buffer->where = WHERE_PRIVATE;
         return TUTTI_OK;
     }

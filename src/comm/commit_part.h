@@ -52,6 +52,9 @@ tutti_status commit_no_memory(void);
 void commit_collect_pending(struct commit *commit);
 void commit_collect_named(struct commit *commit, const uint64_t *names, size_t count);
 
+/* Whether only its own rank touches the buffer. */
+bool commit_is_private(const struct operation *operation, enum ticket_buffer which);
+
 /* -- commit_table.c -- */
 
 /* Takes over what the peers offer and the verdict wants. Fails only with the communicator; all else is noted. */

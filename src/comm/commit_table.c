@@ -176,7 +176,11 @@ static bool buffer_fits(const struct commit *commit, const struct ticket *ticket
     uint64_t bytes =
         which == BUFFER_SRC ? extent_src_bytes(&ticket->operation, world) : extent_dst_bytes(&ticket->operation, world);
     const struct ledger_buffer *buffer = &commit->views[rank].calls[call].buffers[which];
-    if (rank == commit->comm->rank || buffer->where == WHERE_PRIVATE) {
+    bool private = commit_is_private(&ticket->operation, which);
+    if (private || buffer->where == WHERE_PRIVATE) {
+        return private && buffer->where == WHERE_PRIVATE;
+    }
+    if (rank == commit->comm->rank) {
         return true;
     }
     if (buffer->where == WHERE_SYMMETRIC) {
@@ -240,12 +244,20 @@ static tutti_status former_withdraw(struct commit *commit, uint32_t calls)
     if (status == TUTTI_OK && first < end) {
         status = comm->ops->group_quiesce(comm->group);
     }
-    for (uint32_t call = 0; call < calls && status == TUTTI_OK; call++) {
+    for (uint32_t call = 0; call < calls; call++) {
         struct ticket *ticket = commit->tickets[call];
-        if (ticket != NULL && ticket->state == TICKET_DIRECT) {
+        if (ticket != NULL && ticket->state == TICKET_DIRECT && status == TUTTI_OK) {
             shares_drop(registry, ticket);
             registry_move(registry, ticket, TICKET_SUSPENDED);
+        } else if (ticket != NULL && ticket->state == TICKET_DIRECT) {
+            registry->entries[ticket->slot].commit = ticket->agreed;
         }
+    }
+    if (status != TUTTI_OK) {
+        char sentence[LEDGER_SENTENCE_BYTES];
+        (void)snprintf(sentence, sizeof(sentence), "%.199s", tutti_last_error());
+        (void)entries_write(comm, first, end); /* as it was */
+        (void)error_set(status, "%s", sentence);
     }
     return status;
 }

@@ -390,16 +390,20 @@ static bool uses_symmetric(const struct ticket *ticket, const void *user)
     return false;
 }
 
-static void free_withdraw(struct transaction *transaction)
+/* Fails only with the communicator: then nothing may be unmapped. */
+static tutti_status free_withdraw(struct transaction *transaction)
 {
     tutti_comm *comm = transaction->comm;
     tutti_status status = commit_withdraw(comm, uses_symmetric, transaction->symmetric, TICKET_STAGED);
-    if (status != TUTTI_OK) { /* kernels may still use what peers are about to unmap */
+    bool withdrawn =
+        status == TUTTI_OK || status == TUTTI_ERR_ARGUMENT; /* the calls' other buffer has changed: not ours to tell */
+    if (!withdrawn) {
         struct failure failure = {status, comm->rank, comm->rank, ""};
         (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d: tutti_free: %.200s", comm->rank,
                        tutti_last_error());
         comm_fail(comm, &failure);
     }
+    return withdrawn ? TUTTI_OK : comm_check(comm);
 }
 
 static void free_finish(struct transaction *transaction, uint64_t mapped_bytes)
@@ -429,9 +433,11 @@ tutti_status comm_free(tutti_comm *comm, void *pointer)
     status = words_exchange(transaction, &failed);
     if (status == TUTTI_OK) {
         uint64_t mapped_bytes = symmetric_mapped_bytes(transaction->symmetric);
-        free_withdraw(transaction);
-        symmetric_close(transaction->symmetric);
-        status = words_exchange(transaction, &failed);
+        status = free_withdraw(transaction);
+        if (status == TUTTI_OK) {
+            symmetric_close(transaction->symmetric);
+            status = words_exchange(transaction, &failed);
+        }
         if (status == TUTTI_OK) {
             free_finish(transaction, mapped_bytes);
         }
@@ -543,7 +549,9 @@ tutti_status comm_free_all(tutti_comm *const *comms, int world, void *const *poi
     status = transactions_judge(comms[0], transactions);
     for (int rank = 0; rank < world && status == TUTTI_OK; rank++) {
         comms[rank]->ops->group_settle(comms[rank]->group);
-        free_withdraw(transactions[rank]);
+        status = free_withdraw(transactions[rank]);
+    }
+    for (int rank = 0; rank < world && status == TUTTI_OK; rank++) {
         mapped_bytes[rank] = symmetric_mapped_bytes(transactions[rank]->symmetric);
         symmetric_close(transactions[rank]->symmetric);
     }

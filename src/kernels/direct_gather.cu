@@ -122,6 +122,9 @@ template <int world> PORT_DEVICE void direct_gather(const struct kernel_argument
     if (failed) {
         poison(arguments);
     }
+    if (busy) {
+        part_end(arguments, failed);
+    }
     turn_end(arguments, turn);
 }
 

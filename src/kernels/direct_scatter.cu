@@ -60,16 +60,18 @@ PORT_DEVICE void direct_scatter(const struct kernel_arguments &arguments, struct
     turn_announce(arguments, turn);
     if (busy && vote_count<world>(arguments, turn, box, bytes)) {
         go_directly<Type, world>(arguments, place, &box->route);
-        if (part<world>(arguments, turn, true, box)) {
+        const bool failed = part<world>(arguments, turn, true, box);
+        if (failed) {
             poison<Type>(arguments, place);
         }
+        part_end(arguments, failed);
     } else if (busy) {
         if (is_plain<Type>(arguments)) {
             go_staged<Type, world, true>(arguments, turn, place, tile);
         } else {
             go_staged<Type, world, false>(arguments, turn, place, tile);
         }
-        (void)part<world>(arguments, turn, false, box);
+        part_end(arguments, part<world>(arguments, turn, false, box));
     }
     turn_end(arguments, turn);
 }

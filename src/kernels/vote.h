@@ -252,10 +252,18 @@ PORT_DEVICE bool part(const struct kernel_arguments &arguments, struct turn &tur
     if (failed && is_counter()) {
         tally_store(arguments, box->tally);
     }
+    return failed;
+}
+
+/* The last of a block that has looked for a way: it uses no buffer any more. */
+PORT_DEVICE void part_end(const struct kernel_arguments &arguments, bool failed)
+{
+    if (failed) {
+        port_sync_stored(); /* what it poisoned */
+    }
     if (is_teller()) {
         port_add_counter(&own_head(arguments)->left, 1);
     }
-    return failed;
 }
 
 #endif

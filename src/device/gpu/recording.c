@@ -102,7 +102,11 @@ tutti_status recording_begin(const struct driver *driver, struct recordings *rec
     if (last == NULL || depends_already(state, last)) {
         return TUTTI_OK;
     }
-    return DRIVER(driver, capture_depend, stream, &last, 1, DRIVER_ADD_DEPENDENCIES);
+    tutti_status status = DRIVER(driver, capture_depend, stream, &last, 1, DRIVER_ADD_DEPENDENCIES);
+    if (status != TUTTI_OK) {
+        recorded_break(*recorded, tutti_last_error()); /* the peers' graphs have this call */
+    }
+    return status;
 }
 
 tutti_status recording_end(const struct driver *driver, struct recordings *recordings, uint32_t lane,
