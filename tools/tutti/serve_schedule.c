@@ -223,3 +223,14 @@ void schedule_rewind(struct schedule *schedule, int request, int produced)
         state->cached = 0;
     }
 }
+
+void schedule_set_clock(struct schedule *schedule, int workload, double clock_ms)
+{
+    schedule->workload = workload;
+    schedule->clock_ms = clock_ms;
+    for (int i = 0; i < schedule->trace->count; i++) {
+        const struct trace_request *request = &schedule->trace->requests[i];
+        bool now = request->workload < workload || (request->workload == workload && request->arrival_ms <= clock_ms);
+        schedule->requests[i].arrived = now || schedule->requests[i].produced > 0;
+    }
+}

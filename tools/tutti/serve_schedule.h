@@ -64,4 +64,7 @@ void schedule_restart(struct schedule *schedule);
 /* Forgets tokens beyond the first `produced` of a request (peers had not seen them yet). */
 void schedule_rewind(struct schedule *schedule, int request, int produced);
 
+/* Back to an earlier moment: what has arrived since then has not. */
+void schedule_set_clock(struct schedule *schedule, int workload, double clock_ms);
+
 #endif

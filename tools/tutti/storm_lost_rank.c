@@ -91,8 +91,11 @@ static bool smallest(struct serve *serve, tutti_comm *comm, float *numbers, size
     return good;
 }
 
-/* The smallest `produced` of each request, and the earliest clock, over all survivors; then everybody goes back to
- * it. Small whole numbers and the clock are exact in fp32. */
+/* A workload's clock starts anew: both in one number, which orders moments. Whole milliseconds are exact in fp32. */
+#define WORKLOAD_MS (1 << 20)
+
+/* The smallest `produced` of each request, and the earliest moment, over all survivors; then everybody goes back to
+ * it. */
 static bool agree(struct serve *serve, tutti_comm *comm, uint64_t *rewound)
 {
     struct schedule *schedule = &serve->schedule;
@@ -105,13 +108,16 @@ static bool agree(struct serve *serve, tutti_comm *comm, uint64_t *rewound)
     for (size_t i = 0; i < count; i++) {
         numbers[i] = (float)schedule->requests[i].produced;
     }
-    numbers[count] = (float)schedule->clock_ms;
+    numbers[count] = (float)(schedule->workload * WORKLOAD_MS + (int)schedule->clock_ms);
     bool good = smallest(serve, comm, numbers, count + 1);
     for (size_t i = 0; good && i < count; i++) {
         *rewound += (uint64_t)schedule->requests[i].produced - (uint64_t)numbers[i];
         schedule_rewind(schedule, (int)i, (int)numbers[i]);
     }
-    schedule->clock_ms = good ? (double)numbers[count] : schedule->clock_ms;
+    if (good) {
+        int moment = (int)numbers[count];
+        schedule_set_clock(schedule, moment / WORKLOAD_MS, moment % WORKLOAD_MS);
+    }
     free(numbers);
     return good;
 }
