@@ -19,10 +19,11 @@
 #include "device/memory.h"
 #include "tutti/tutti.h"
 
-#define DEVICE_ABI 5
+#define DEVICE_ABI 6
 
 struct device;
 struct direct_entry;
+struct graph_ops;
 struct group;
 struct registry;
 struct segment;
@@ -124,6 +125,8 @@ struct device_ops {
     const struct device_ops *vendor;
 
     /* All of these are required. */
+
+    const struct graph_ops *graphs; /* device/graphs.h */
 
     /* How many devices there are; 0 with the reason in `text` if the backend cannot be used. */
     int (*probe)(char *text, size_t text_bytes);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "device/host/group.h"
 #include "device/host/host_device.h"
+#include "device/host/host_graphs.h"
 #include "device/host/memory.h"
 #include "device/host/simd/simd.h"
 
@@ -71,6 +72,7 @@ const struct device_ops device_host_ops = {
     .abi = DEVICE_ABI,
     .name = "host",
     .deterministic = true,
+    .graphs = &host_graph_ops,
     .probe = host_probe,
     .open = host_open,
     .close = host_close,

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* host_graphs.c - what the runner drives: this backend's own public streams and graphs (tutti/host.h). */
+#include "device/host/host_graphs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "device/host/stream.h"
+
+/* -- the word of real rows --------------------------------------------------------------------------------------- */
+
+/* The engine reads it as a plain word, from work that its stream has ordered behind the write. */
+static tutti_status word_create(struct device *device, uint32_t **word)
+{
+    (void)device;
+    uint32_t *made = calloc(1, sizeof(*made));
+    if (made == NULL) {
+        return error_set(TUTTI_ERR_SYSTEM, "out of memory for a runner");
+    }
+    *word = made;
+    return TUTTI_OK;
+}
+
+static void word_destroy(struct device *device, uint32_t *word)
+{
+    (void)device;
+    free(word);
+}
+
+/* Runs at once on the NULL stream, which is the calling thread. The payload is the stream's on success, gone otherwise. */
+static tutti_status submit(tutti_stream stream, const char *name, tutti_status (*run)(void *), void *payload)
+{
+    tutti_status status = TUTTI_OK;
+    if (payload == NULL) {
+        return error_set(TUTTI_ERR_SYSTEM, "out of memory for a runner's work on a stream");
+    }
+    if (stream != NULL) {
+        const struct work work = {.run = run, .drop = free, .payload = payload, .name = name};
+        status = stream_submit(stream, &work);
+        if (status != TUTTI_OK) {
+            free(payload);
+        }
+        return status;
+    }
+    status = run(payload);
+    free(payload);
+    return status;
+}
+
+struct word_write {
+    uint32_t *word;
+    uint32_t value;
+};
+
+static tutti_status word_write(void *payload)
+{
+    const struct word_write *write = payload;
+    *write->word = write->value;
+    return TUTTI_OK;
+}
+
+static tutti_status word_set(struct device *device, uint32_t *word, uint32_t value, tutti_stream stream)
+{
+    (void)device;
+    struct word_write *write = malloc(sizeof(*write));
+    if (write != NULL) {
+        *write = (struct word_write){word, value};
+    }
+    return submit(stream, "the row count of a run", word_write, write);
+}
+
+/* -- padding ------------------------------------------------------------------------------------------------------- */
+
+struct padding {
+    const uint32_t *word;
+    size_t rows, count;
+    tutti_padded matrices[];
+};
+
+static tutti_status padding_run(void *payload)
+{
+    const struct padding *padding = payload;
+    for (size_t index = 0; index < padding->count; index++) {
+        const tutti_padded *matrix = &padding->matrices[index];
+        size_t stride = matrix->stride_bytes;
+        for (size_t row = *padding->word; row < padding->rows; row++) {
+            memset((unsigned char *)matrix->data + row * stride, 0, matrix->row_bytes);
+        }
+    }
+    return TUTTI_OK;
+}
+
+static tutti_status padding_zero(struct device *device, const uint32_t *word, size_t rows, const tutti_padded *padded,
+                                 size_t count, tutti_stream stream)
+{
+    (void)device;
+    struct padding *padding = malloc(sizeof(*padding) + count * sizeof(*padded));
+    if (padding != NULL) {
+        *padding = (struct padding){.word = word, .rows = rows, .count = count};
+        memcpy(padding->matrices, padded, count * sizeof(*padded));
+    }
+    return submit(stream, "zeroing of padding", padding_run, padding);
+}
+
+/* -- graphs ---------------------------------------------------------------------------------------------------------- */
+
+static tutti_host_graph *host_graph(struct device_graph *graph)
+{
+    return (tutti_host_graph *)(void *)graph;
+}
+
+static tutti_status capture_begin(struct device *device, tutti_stream stream)
+{
+    (void)device;
+    return tutti_host_capture_begin(stream, TUTTI_HOST_CAPTURE_THREAD_LOCAL);
+}
+
+static tutti_status capture_end(struct device *device, tutti_stream stream, struct device_graph **graph, uint64_t *bytes)
+{
+    (void)device;
+    tutti_host_graph *made = NULL;
+    tutti_status status = tutti_host_capture_end(stream, &made);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    tutti_host_graph_info_t info = {.struct_bytes = sizeof(info)};
+    (void)tutti_host_graph_info(made, &info);
+    *bytes = info.memory_bytes;
+    *graph = (struct device_graph *)(void *)made;
+    return TUTTI_OK;
+}
+
+static tutti_status launch(struct device *device, struct device_graph *graph, tutti_stream stream)
+{
+    (void)device;
+    return tutti_host_graph_launch(host_graph(graph), stream);
+}
+
+static void destroy(struct device *device, struct device_graph *graph)
+{
+    (void)device;
+    tutti_host_graph_destroy(host_graph(graph));
+}
+
+static tutti_status synchronize(struct device *device, tutti_stream stream)
+{
+    (void)device;
+    return stream == NULL ? TUTTI_OK : tutti_host_stream_synchronize(stream);
+}
+
+const struct graph_ops host_graph_ops = {
+    .word_create = word_create,
+    .word_destroy = word_destroy,
+    .word_set = word_set,
+    .padding_zero = padding_zero,
+    .capture_begin = capture_begin,
+    .capture_end = capture_end,
+    .launch = launch,
+    .destroy = destroy,
+    .synchronize = synchronize,
+};
