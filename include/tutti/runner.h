@@ -162,7 +162,7 @@ TUTTI_API const uint32_t *tutti_runner_rows(const tutti_runner *runner);
 
 typedef struct tutti_runner_stats_t {
     size_t struct_bytes;
-    uint64_t segments, buckets;
+    uint64_t segments, buckets;                             /* as tutti_runner_bucket counts them */
     uint64_t runs;                                          /* all of them: */
     uint64_t replayed_runs;                                 /* from graphs, */
     uint64_t eager_runs;                                    /* eager, although a bucket is large enough, */
@@ -194,7 +194,8 @@ typedef struct tutti_runner_bucket_t {
     char reason[256];            /* of the last failed capture: which rank, which segment, why; "" */
 } tutti_runner_bucket_t;
 
-/* The index-th bucket, in ascending order of rows. ARGUMENT past the last one. */
+/* The index-th bucket, in ascending order of rows; one of 0 rows stands for segments with fixed_rows, if there are any. ARGUMENT past
+ * the last one. */
 TUTTI_API tutti_status tutti_runner_bucket(const tutti_runner *runner, size_t index, tutti_runner_bucket_t *bucket);
 
 #ifdef __cplusplus

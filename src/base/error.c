@@ -7,10 +7,16 @@
 #include <string.h>
 
 static _Thread_local char last_sentence[ERROR_SENTENCE_BYTES];
+static _Thread_local uint64_t sentences;
 
 const char *tutti_last_error(void)
 {
     return last_sentence;
+}
+
+uint64_t error_count(void)
+{
+    return sentences;
 }
 
 tutti_status error_set(tutti_status status, const char *format, ...)
@@ -22,6 +28,7 @@ tutti_status error_set(tutti_status status, const char *format, ...)
     (void)vsnprintf(sentence, sizeof(sentence), format, arguments);
     va_end(arguments);
     memcpy(last_sentence, sentence, sizeof(sentence));
+    sentences++;
     return status;
 }
 

@@ -16,4 +16,7 @@ tutti_status error_set(tutti_status status, const char *format, ...) __attribute
 /* error_set for a failed system call: appends ": " and errno's text. Returns TUTTI_ERR_SYSTEM. */
 tutti_status error_set_errno(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* How many failures this thread has described: whether a callback that failed has left a sentence of its own. */
+uint64_t error_count(void);
+
 #endif

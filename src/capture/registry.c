@@ -360,6 +360,27 @@ void registry_forget(struct registry *registry, struct recorded *recorded)
     }
 }
 
+void registry_settle(struct registry *registry, struct recorded *recorded)
+{
+    for (struct ticket *ticket = recorded->first; ticket != NULL; ticket = ticket->next) {
+        registry_slot_return(registry, ticket);
+        registry_move(registry, ticket, TICKET_STAGED);
+    }
+    recorded->pending = false;
+}
+
+void registry_settle_behind(struct registry *registry, const struct recorded *before, const struct recorded *last)
+{
+    if (before == last) {
+        return;
+    }
+    struct recorded *each = before != NULL ? before->next : registry->recorded;
+    while (each != NULL) {
+        registry_settle(registry, each);
+        each = each == last ? NULL : each->next;
+    }
+}
+
 void registry_sweep(struct registry *registry)
 {
     struct recorded *each = registry->recorded;

@@ -140,6 +140,13 @@ void registry_slot_return(struct registry *registry, struct ticket *ticket);
 /* Gives up all tickets of a graph, which lose what they hold (share.h) beforehand; the graph goes too if it is gone. */
 void registry_forget(struct registry *registry, struct recorded *recorded);
 
+/* Nothing of the graph will ever be direct: its calls are staged for good, and a commit does not look at it. */
+void registry_settle(struct registry *registry, struct recorded *recorded);
+
+/* The same for all that was recorded behind `before` (NULL: from the first one on), up to `last`: captures of which some rank has none. All
+ * captures have ended. */
+void registry_settle_behind(struct registry *registry, const struct recorded *before, const struct recorded *last);
+
 /* Frees what is gone and was seen by a commit. */
 void registry_sweep(struct registry *registry);
 

@@ -32,6 +32,13 @@ struct registry;
 struct segment;
 struct symmetric;
 
+/* Something that a communicator carries and knows nothing of: told when that ends, while its device is still open. */
+struct comm_follower {
+    void (*leave)(void *user);
+    void *user;
+    struct comm_follower *next;
+};
+
 struct tutti_comm {
     /* Constant from creation to destruction. */
     const struct device_ops *ops;
@@ -62,6 +69,7 @@ struct tutti_comm {
     uint64_t symmetric_serial;
     _Atomic uint64_t symmetric_count, symmetric_bytes, symmetric_mapped_bytes, allocs, frees;
 
+    struct comm_follower *followers;
     struct tutti_capture *captures; /* sessions, open or committed */
     /* What this rank has captured; the group's property (device.h, group_options). NULL once that is destroyed. */
     struct registry *registry;
@@ -114,6 +122,10 @@ bool comm_is_of_family(const tutti_comm *comm, const tutti_comm *first, int rank
 tutti_status comm_create(const tutti_comm_options *options, tutti_comm **comm);
 tutti_status comm_create_all(const tutti_comm_options *options, const int *devices, int world, tutti_comm **comms);
 tutti_status comm_split(tutti_comm *parent, int color, int key, tutti_comm **child);
+
+/* Local; the thread that uses the communicator. The follower lives until it is taken off, or told to leave. */
+void comm_follow(tutti_comm *comm, struct comm_follower *follower, void (*leave)(void *user), void *user);
+void comm_unfollow(tutti_comm *comm, const struct comm_follower *follower);
 
 /* Waits for local work, leaves, unmaps. Also of a communicator whose creation stopped half-way. */
 void comm_destroy(tutti_comm *comm);

@@ -97,22 +97,12 @@ static void calls_settle(struct commit *commit)
     registry_sweep(registry);
 }
 
-/* Nothing of it will ever be direct. */
-static void graph_settle(struct registry *registry, struct recorded *recorded)
-{
-    for (struct ticket *ticket = recorded->first; ticket != NULL; ticket = ticket->next) {
-        registry_slot_return(registry, ticket);
-        registry_move(registry, ticket, TICKET_STAGED);
-    }
-    recorded->pending = false;
-}
-
 /* which: NULL means all of them. */
 static void graphs_settle(struct commit *commit, const bool *which)
 {
     for (uint32_t graph = 0; graph < commit->ledger.head.graphs; graph++) {
         if (which == NULL || which[graph]) {
-            graph_settle(commit->comm->registry, commit->graphs[graph]);
+            registry_settle(commit->comm->registry, commit->graphs[graph]);
         }
     }
     registry_sweep(commit->comm->registry);
@@ -221,7 +211,7 @@ static void sessions_drop(struct commit *commit)
         uint64_t dropped = commit->views[rank].head.abandoned;
         for (struct recorded *each = registry->recorded; each != NULL && dropped != 0; each = each->next) {
             if (each->pending && each->session == dropped) {
-                graph_settle(registry, each);
+                registry_settle(registry, each);
             }
         }
         registry->session = dropped != 0 && dropped == registry->session ? 0 : registry->session;
@@ -382,7 +372,7 @@ static void abandoned_by_all(tutti_comm *const *comms, int count)
         registry->abandoned_session = 0;
         for (struct recorded *graph = registry->recorded; graph != NULL; graph = graph->next) {
             if (graph->pending && graph->session == session) {
-                graph_settle(registry, graph);
+                registry_settle(registry, graph);
             }
         }
     }

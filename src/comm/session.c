@@ -47,6 +47,29 @@ void sessions_free(tutti_comm *comm)
     }
 }
 
+tutti_status session_enter(tutti_comm *comm, tutti_stream stream, bool *entered)
+{
+    struct registry *registry = comm->registry;
+    *entered = false;
+    if (registry->session != 0 && registry->session_stream == stream) {
+        return TUTTI_OK; /* the caller's own session is meant to take it in */
+    }
+    if (registry->session != 0) {
+        return error_set(TUTTI_ERR_CAPTURE,
+                         "rank %d: a capture session is open for stream %p, and this capture is on %p", comm->rank,
+                         registry->session_stream, stream);
+    }
+    registry->session = ++registry->last_session;
+    registry->session_stream = stream;
+    *entered = true;
+    return TUTTI_OK;
+}
+
+void session_exit(tutti_comm *comm)
+{
+    comm->registry->session = 0;
+}
+
 tutti_status session_begin(tutti_comm *comm, tutti_stream stream, tutti_capture **capture)
 {
     struct registry *registry = comm->registry;

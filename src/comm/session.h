@@ -14,6 +14,11 @@ tutti_status session_abort(tutti_capture *capture);
 tutti_status session_release(tutti_capture *capture);
 tutti_comm *session_comm(const tutti_capture *capture);
 
+/* A session without a handle, for captures of the library's own on `stream`, until session_exit or a commit. *entered: false within one that is
+ * open for that stream. CAPTURE: another is open. */
+tutti_status session_enter(tutti_comm *comm, tutti_stream stream, bool *entered);
+void session_exit(tutti_comm *comm);
+
 /* Whether a call on this stream is what the open session expects. CAPTURE. */
 tutti_status session_admit(tutti_comm *comm, const struct operation *operation, const tutti_call *call);
 

@@ -116,7 +116,8 @@ static tutti_status capture_begin(struct device *device, tutti_stream stream)
     return tutti_host_capture_begin(stream, TUTTI_HOST_CAPTURE_THREAD_LOCAL);
 }
 
-static tutti_status capture_end(struct device *device, tutti_stream stream, struct device_graph **graph, uint64_t *bytes)
+static tutti_status capture_end(struct device *device, tutti_stream stream, struct device_graph **graph,
+                                uint64_t *bytes)
 {
     (void)device;
     tutti_host_graph *made = NULL;

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agree.c - what ranks tell each other of a capture: whether they capture the same thing, and which buckets none of them may keep. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "runner/runner.h"
+
+#define WORDS_OF_BUCKETS ((TUTTI_RUNNER_BUCKETS_MAX + 1 + 63) / 64)
+
+/* Of one rank. */
+struct agree_word {
+    int32_t status; /* TUTTI_OK, or it cannot take part: `sentence` */
+    uint32_t segments, buckets, flags, attempts;
+    uint32_t spoken_of; /* the bucket whose reason the sentence is, if status is TUTTI_OK */
+    uint64_t segments_hash, buckets_hash;
+    uint64_t chosen[WORDS_OF_BUCKETS], failed[WORDS_OF_BUCKETS];
+    char sentence[RUNNER_REASON_BYTES];
+};
+_Static_assert(sizeof(struct agree_word) <= CONTROL_MAIL_BYTES, "it fits an exchange");
+
+/* FNV-1a, Fowler, Noll and Vo. */
+static uint64_t hash(uint64_t sum, const void *bytes, size_t count)
+{
+    const unsigned char *at = bytes;
+    for (size_t index = 0; index < count; index++) {
+        sum = (sum ^ at[index]) * 0x100000001b3u;
+    }
+    return sum;
+}
+
+static uint64_t segments_hash(const tutti_runner *runner)
+{
+    uint64_t sum = 0xcbf29ce484222325u;
+    for (int index = 0; index < runner->segment_count; index++) {
+        const struct runner_segment *segment = &runner->segments[index];
+        const uint64_t what[] = {segment->flags, segment->fixed_rows};
+        sum = hash(sum, segment->name, strlen(segment->name) + 1);
+        sum = hash(sum, what, sizeof(what));
+    }
+    return sum;
+}
+
+static uint64_t buckets_hash(const tutti_runner *runner)
+{
+    uint64_t sum = 0xcbf29ce484222325u;
+    for (size_t index = 0; index < runner->bucket_count; index++) {
+        const uint64_t rows = runner->buckets[index].rows;
+        sum = hash(sum, &rows, sizeof(rows));
+    }
+    return sum;
+}
+
+static bool bit_get(const uint64_t *bits, size_t index)
+{
+    return (bits[index / 64] >> (index % 64) & 1u) != 0;
+}
+
+static void bit_set(uint64_t *bits, size_t index)
+{
+    bits[index / 64] |= (uint64_t)1 << (index % 64);
+}
+
+static void word_fill(const tutti_runner *runner, const struct runner_verdict *mine, struct agree_word *word)
+{
+    memset(word, 0, sizeof(*word));
+    word->status = mine->status;
+    word->segments = (uint32_t)runner->segment_count;
+    word->buckets = (uint32_t)runner->bucket_count;
+    word->flags = runner->flags;
+    word->attempts = runner->attempts;
+    word->segments_hash = segments_hash(runner);
+    word->buckets_hash = buckets_hash(runner);
+    word->spoken_of = UINT32_MAX;
+    if (mine->status != TUTTI_OK) {
+        (void)snprintf(word->sentence, sizeof(word->sentence), "%s", mine->sentence);
+    }
+    for (size_t index = 0; index < bucket_total(runner); index++) {
+        const struct runner_bucket *bucket = bucket_at(runner, index);
+        if (bucket->chosen) {
+            bit_set(word->chosen, index);
+        }
+        if (!bucket->chosen || !bucket->failed) {
+            continue;
+        }
+        bit_set(word->failed, index);
+        if (mine->status == TUTTI_OK) { /* the last one is the largest, which was tried first */
+            word->spoken_of = (uint32_t)index;
+            (void)snprintf(word->sentence, sizeof(word->sentence), "%s", bucket->reason);
+        }
+    }
+}
+
+/* -- the same on all ranks, because it is computed from the same words -------------------------------------------- */
+
+static tutti_status compare(const tutti_runner *runner, const struct agree_word *words, int rank)
+{
+    const struct agree_word *first = &words[0];
+    const struct agree_word *other = &words[rank];
+    const char *what = NULL;
+    if (other->segments != first->segments) {
+        return error_set(TUTTI_ERR_MISMATCH, "%s: rank %d has %u segments where rank 0 has %u: add the same ones",
+                         runner->name, rank, other->segments, first->segments);
+    }
+    if (other->segments_hash != first->segments_hash) {
+        what = "other segments (their names, order or kinds)";
+    } else if (other->buckets != first->buckets || other->buckets_hash != first->buckets_hash) {
+        what = "other buckets";
+    } else if (other->flags != first->flags || other->attempts != first->attempts) {
+        what = "other flags or attempts";
+    } else if (memcmp(other->chosen, first->chosen, sizeof(other->chosen)) != 0) {
+        what = "other buckets captured or released";
+    }
+    return what == NULL ? TUTTI_OK
+                        : error_set(TUTTI_ERR_MISMATCH, "%s: rank %d has %s than rank 0: nothing was captured",
+                                    runner->name, rank, what);
+}
+
+static tutti_status words_judge(const tutti_runner *runner, const struct agree_word *words)
+{
+    int world = runner->comm->world;
+    for (int rank = 0; rank < world; rank++) {
+        if (words[rank].status != TUTTI_OK) {
+            return error_set(words[rank].status, "%s: rank %d cannot capture: %.*s", runner->name, rank,
+                             RUNNER_REASON_BYTES, words[rank].sentence);
+        }
+    }
+    tutti_status status = TUTTI_OK;
+    for (int rank = 1; rank < world && status == TUTTI_OK; rank++) {
+        status = compare(runner, words, rank);
+    }
+    return status;
+}
+
+static void bucket_judge(const tutti_runner *runner, const struct agree_word *words, size_t index)
+{
+    struct runner_bucket *bucket = bucket_at(runner, index);
+    for (int rank = runner->comm->world; rank-- > 0;) {
+        const struct agree_word *word = &words[rank];
+        if (!bit_get(word->failed, index)) {
+            continue;
+        }
+        bucket->failed = true;
+        if (word->spoken_of == index) {
+            (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.*s", RUNNER_REASON_BYTES - 1, word->sentence);
+        } else if (rank != runner->comm->rank) {
+            (void)snprintf(bucket->reason, sizeof(bucket->reason),
+                           "rank %d could not capture the bucket of %zu rows, and knows why", rank, bucket->rows);
+        }
+    }
+}
+
+static tutti_status judge(const tutti_runner *runner, const struct agree_word *words)
+{
+    tutti_status status = words_judge(runner, words);
+    for (size_t index = 0; index < bucket_total(runner) && status == TUTTI_OK; index++) {
+        bucket_judge(runner, words, index);
+    }
+    return status;
+}
+
+tutti_status runners_agree(tutti_runner *const *runners, const struct runner_verdict *mine, int count)
+{
+    tutti_status status = TUTTI_OK;
+    struct agree_word word;
+    for (int index = 0; index < count && status == TUTTI_OK; index++) {
+        word_fill(runners[index], &mine[index], &word);
+        status = comm_exchange_post(runners[index]->comm, &word, sizeof(word));
+    }
+    struct agree_word *words = calloc((size_t)runners[0]->comm->world, sizeof(*words));
+    if (words == NULL && status == TUTTI_OK) {
+        struct failure failure = {TUTTI_ERR_SYSTEM, runners[0]->comm->rank, runners[0]->comm->rank, ""};
+        (void)snprintf(failure.sentence, sizeof(failure.sentence),
+                       "rank %d is out of memory for what its peers captured", runners[0]->comm->rank);
+        comm_fail(runners[0]->comm, &failure);
+        status = comm_check(runners[0]->comm);
+    }
+    tutti_status verdict = TUTTI_OK;
+    for (int index = 0; index < count && status == TUTTI_OK; index++) {
+        status = comm_exchange_collect(runners[index]->comm, words, sizeof(*words));
+        if (status == TUTTI_OK) {
+            verdict = judge(runners[index], words);
+        }
+    }
+    free(words);
+    return status != TUTTI_OK ? status : verdict;
+}

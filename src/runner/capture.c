@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * capture.c - graphs for buckets, on all ranks or on none.
+ *
+ *   1  once: the pass over the largest bucket, eagerly, so that whatever the engine does lazily is done
+ *   2  each rank for itself: its segments, bucket by bucket, the largest first
+ *   3  exchange: what failed where. Those buckets are given up on all ranks, before a commit compares what was captured
+ *   4  one commit
+ *
+ * Captures run nothing: between two steps of serving, a rank that captures is only late.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "capture/registry.h"
+#include "comm/commit.h"
+#include "comm/session.h"
+#include "runner/runner.h"
+
+/* One call of the runner's, for one rank. */
+struct campaign {
+    tutti_runner *runner;
+    tutti_stream stream;
+    uint64_t begun_ns;
+    size_t done, total;
+    bool entered; /* a session of its own */
+};
+
+static double ms_since(uint64_t begun_ns)
+{
+    return (double)(clock_now_ns() - begun_ns) * 1e-6;
+}
+
+static void tell(const struct campaign *campaign, tutti_runner_phase phase, size_t rows)
+{
+    const tutti_runner *runner = campaign->runner;
+    const tutti_runner_progress_t progress = {.struct_bytes = sizeof(progress),
+                                              .phase = phase,
+                                              .rows = rows,
+                                              .done = campaign->done,
+                                              .total = campaign->total,
+                                              .elapsed_ms = ms_since(campaign->begun_ns)};
+    if (runner->progress != NULL) {
+        runner->progress(runner->user, &progress);
+    }
+}
+
+/* -- one graph --------------------------------------------------------------------------------------------------- */
+
+/* What invalidated a capture is known best where the calls of it were counted. */
+static tutti_status capture_lost(const tutti_runner *runner, uint64_t capture, tutti_stream stream, tutti_status status)
+{
+    char said[ERROR_SENTENCE_BYTES];
+    struct registry *registry = runner->comm->registry;
+    (void)snprintf(said, sizeof(said), "%s", tutti_last_error());
+    if (capture == 0) {
+        return status;
+    }
+    registry_invalidated(registry, capture, stream, "the end of the capture");
+    for (const struct recorded *each = registry->recorded; each != NULL; each = each->next) {
+        if (each->capture == capture && each->broken) {
+            return error_set(status, "%.250s (%s)", each->why, said);
+        }
+    }
+    return error_set(status, "%s", said);
+}
+
+static tutti_status graph_capture(tutti_runner *runner, const struct runner_segment *segment, size_t rows,
+                                  tutti_stream stream, struct device_graph **graph, uint64_t *bytes)
+{
+    const tutti_comm *comm = runner->comm;
+    struct device_stream state = {DEVICE_STREAM_IDLE, 0};
+    bool fixed = segment->fixed_rows != 0;
+    size_t width = fixed ? segment->fixed_rows : rows;
+    tutti_status status = runner->graphs->capture_begin(runner->device, stream);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    (void)comm->ops->group_stream(comm->group, stream, &state);
+    tutti_status recorded = segment_enqueue(runner, segment, width, fixed ? width : 1, stream);
+    char why[ERROR_SENTENCE_BYTES];
+    (void)snprintf(why, sizeof(why), "%s", tutti_last_error());
+    status = runner->graphs->capture_end(runner->device, stream, graph, bytes);
+    if (status != TUTTI_OK) {
+        return capture_lost(runner, state.capture, stream, status);
+    }
+    if (recorded != TUTTI_OK) {
+        runner->graphs->destroy(runner->device, *graph);
+        *graph = NULL;
+        return error_set(recorded, "%s", why);
+    }
+    return TUTTI_OK;
+}
+
+/* -- one bucket ---------------------------------------------------------------------------------------------------- */
+
+static void bucket_note(const tutti_runner *runner, struct runner_bucket *bucket, const struct runner_segment *segment)
+{
+    char why[ERROR_SENTENCE_BYTES];
+    (void)snprintf(why, sizeof(why), "%s", tutti_last_error());
+    bucket->failed = true;
+    (void)snprintf(bucket->reason, sizeof(bucket->reason), "rank %d, bucket of %zu rows, %.63s: %.120s",
+                   runner->comm->rank, bucket->rows, segment != NULL ? segment->name : "its graphs", why);
+}
+
+static uint64_t used_bytes(const tutti_runner *runner)
+{
+    return runner->graphs->used_bytes != NULL ? runner->graphs->used_bytes(runner->device) : 0;
+}
+
+static void bucket_capture(tutti_runner *runner, struct runner_bucket *bucket, tutti_stream stream)
+{
+    uint64_t begun_ns = clock_now_ns();
+    uint64_t used = used_bytes(runner);
+    uint64_t bytes = 0;
+    bucket->before = runner->comm->registry->recorded_last;
+    bucket->graphs = calloc((size_t)runner->segment_count, sizeof(struct device_graph *));
+    if (bucket->graphs == NULL) {
+        (void)error_set(TUTTI_ERR_SYSTEM, "out of memory");
+        bucket_note(runner, bucket, NULL);
+    }
+    for (int index = 0; index < runner->segment_count && !bucket->failed; index++) {
+        const struct runner_segment *segment = &runner->segments[index];
+        uint64_t more = 0;
+        if (!bucket_has(bucket, segment)) {
+            continue;
+        }
+        if (graph_capture(runner, segment, bucket->rows, stream, &bucket->graphs[index], &more) != TUTTI_OK) {
+            bucket_note(runner, bucket, segment);
+        }
+        bytes += more;
+    }
+    bucket->last = runner->comm->registry->recorded_last;
+    uint64_t now = used_bytes(runner);
+    bucket->graph_bytes = now > used ? now - used : bytes;
+    bucket->capture_ms = ms_since(begun_ns);
+    runner->stats.capture_ms += bucket->capture_ms;
+}
+
+/* The largest first: graphs of smaller ones find memory that the driver has set aside already. */
+static void buckets_capture(struct campaign *campaign)
+{
+    tutti_runner *runner = campaign->runner;
+    for (size_t index = bucket_total(runner); index-- > 0;) {
+        struct runner_bucket *bucket = bucket_at(runner, index);
+        if (bucket->chosen) {
+            tell(campaign, TUTTI_RUNNER_CAPTURE, bucket->rows);
+            bucket_capture(runner, bucket, campaign->stream);
+            campaign->done++;
+        }
+    }
+}
+
+/* After the ranks have agreed. */
+static void bucket_settle(tutti_runner *runner, struct runner_bucket *bucket)
+{
+    bucket->chosen = false;
+    if (bucket->failed) {
+        bucket_clear(runner, bucket);
+        registry_settle_behind(runner->comm->registry, bucket->before, bucket->last);
+        bucket->state = TUTTI_BUCKET_EAGER;
+        bucket->tries++;
+        bucket->failed_captures++;
+        runner->stats.failed_captures++;
+    } else {
+        bucket->state = TUTTI_BUCKET_CAPTURED;
+        bucket->tries = 0;
+        bucket->reason[0] = 0;
+        bucket->captures++;
+        runner->stats.captures++;
+        runner->stats.graph_memory_bytes += bucket->graph_bytes;
+    }
+    bucket->failed = false;
+    bucket->before = bucket->last = NULL;
+}
+
+/* -- all of it ------------------------------------------------------------------------------------------------------- */
+
+static size_t choose(tutti_runner *runner, size_t only)
+{
+    size_t chosen = 0;
+    for (size_t index = 0; index < bucket_total(runner); index++) {
+        struct runner_bucket *bucket = bucket_at(runner, index);
+        bool wanted = only == BUCKET_ALL || only == index;
+        bucket->failed = false;
+        bucket->chosen = wanted && bucket->state != TUTTI_BUCKET_CAPTURED;
+        chosen += bucket->chosen;
+    }
+    return chosen;
+}
+
+/* All ranks' passes are enqueued before one of them is waited for. */
+static void warm_up(struct campaign *campaigns, int count, struct runner_verdict *verdicts)
+{
+    for (int index = 0; index < count; index++) {
+        struct campaign *campaign = &campaigns[index];
+        tutti_runner *runner = campaign->runner;
+        size_t rows = runner->buckets[runner->bucket_count - 1].rows;
+        if (!runner->warm && verdicts[index].status == TUTTI_OK) {
+            tell(campaign, TUTTI_RUNNER_WARM_UP, rows);
+            verdicts[index].status = runner_warm_up(runner, rows, campaign->stream);
+            (void)snprintf(verdicts[index].sentence, RUNNER_REASON_BYTES, "%.255s", tutti_last_error());
+        }
+    }
+    for (int index = 0; index < count; index++) {
+        struct campaign *campaign = &campaigns[index];
+        tutti_runner *runner = campaign->runner;
+        if (runner->warm || verdicts[index].status != TUTTI_OK) {
+            continue;
+        }
+        verdicts[index].status = runner_finish(runner, campaign->stream);
+        (void)snprintf(verdicts[index].sentence, RUNNER_REASON_BYTES, "%.255s", tutti_last_error());
+        runner->warm = verdicts[index].status == TUTTI_OK;
+        runner->stats.warm_ups += runner->warm;
+        runner->stats.warm_up_ms += ms_since(campaign->begun_ns);
+    }
+}
+
+/* One round for all ranks here: captures what is chosen and settles what became of it. */
+static tutti_status round_run(struct campaign *campaigns, int count, size_t only, struct runner_verdict *verdicts)
+{
+    tutti_runner *runners[TUTTI_WORLD_MAX] = {NULL};
+    for (int index = 0; index < count; index++) {
+        struct campaign *campaign = &campaigns[index];
+        runners[index] = campaign->runner;
+        campaign->total = choose(campaign->runner, only);
+        campaign->done = 0;
+        if (verdicts[index].status == TUTTI_OK) {
+            verdicts[index].status = session_enter(campaign->runner->comm, campaign->stream, &campaign->entered);
+            (void)snprintf(verdicts[index].sentence, RUNNER_REASON_BYTES, "%.255s", tutti_last_error());
+        }
+        if (verdicts[index].status == TUTTI_OK) {
+            buckets_capture(campaign);
+        }
+        tell(campaign, TUTTI_RUNNER_COMMIT, 0);
+    }
+    tutti_status status = runners_agree(runners, verdicts, count);
+    for (int index = 0; index < count; index++) {
+        tutti_runner *runner = runners[index];
+        if (campaigns[index].entered) {
+            session_exit(runner->comm);
+        }
+        for (size_t at = 0; at < bucket_total(runner); at++) {
+            struct runner_bucket *bucket = bucket_at(runner, at);
+            bucket->failed = bucket->failed || status != TUTTI_OK;
+            if (bucket->chosen) {
+                bucket_settle(runner, bucket);
+            }
+        }
+    }
+    return status;
+}
+
+/* What other graphs of the caller's a commit refuses is his to hear from his own next one: this one drops them, and the second takes
+ * ours. */
+static tutti_status commit(struct campaign *campaigns, int count)
+{
+    tutti_comm *comms[TUTTI_WORLD_MAX] = {NULL};
+    uint64_t begun_ns = clock_now_ns();
+    for (int index = 0; index < count; index++) {
+        comms[index] = campaigns[index].runner->comm;
+    }
+    tutti_status status = comm_commit(comms, count);
+    bool refused = status != TUTTI_OK;
+    char why[ERROR_SENTENCE_BYTES];
+    (void)snprintf(why, sizeof(why), "%s", tutti_last_error());
+    if (status == TUTTI_ERR_CAPTURE) {
+        status = comm_commit(comms, count);
+    }
+    for (int index = 0; index < count; index++) {
+        tutti_runner_stats_t *stats = &campaigns[index].runner->stats;
+        stats->commits += status == TUTTI_OK;
+        stats->refused_commits += refused;
+        stats->commit_ms += ms_since(begun_ns);
+        if (refused) {
+            (void)snprintf(stats->commit_sentence, sizeof(stats->commit_sentence), "%.255s", why);
+        }
+    }
+    return comm_check(comms[0]);
+}
+
+static bool any_failed(const tutti_runner *runner, size_t only)
+{
+    for (size_t index = 0; index < bucket_total(runner); index++) {
+        if ((only == BUCKET_ALL || only == index) && bucket_at(runner, index)->state == TUTTI_BUCKET_EAGER) {
+            return true;
+        }
+    }
+    return false;
+}
+
+tutti_status runner_capture(tutti_runner *const *runners, const tutti_stream *streams, int count, size_t only,
+                            unsigned rounds)
+{
+    struct campaign campaigns[TUTTI_WORLD_MAX];
+    struct runner_verdict *verdicts = calloc((size_t)count, sizeof(*verdicts));
+    if (verdicts == NULL) {
+        return error_set(TUTTI_ERR_SYSTEM, "out of memory for a capture");
+    }
+    for (int index = 0; index < count; index++) {
+        campaigns[index] =
+            (struct campaign){.runner = runners[index], .stream = streams[index], .begun_ns = clock_now_ns()};
+        verdicts[index].status = runner_stream_check(runners[index], "tutti_runner_capture", streams[index]);
+        (void)snprintf(verdicts[index].sentence, RUNNER_REASON_BYTES, "%.255s", tutti_last_error());
+    }
+    warm_up(campaigns, count, verdicts);
+    tutti_status status = round_run(campaigns, count, only, verdicts);
+    for (unsigned round = 1; round < rounds && status == TUTTI_OK && any_failed(runners[0], only); round++) {
+        status = round_run(campaigns, count, only, verdicts);
+    }
+    free(verdicts);
+    if (status == TUTTI_OK && (runners[0]->flags & TUTTI_RUNNER_NO_COMMIT) == 0) {
+        status = commit(campaigns, count);
+    }
+    for (int index = 0; index < count && status == TUTTI_OK; index++) {
+        tell(&campaigns[index], TUTTI_RUNNER_DONE, 0);
+    }
+    return status;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * run.c - one pass: from graphs where there are any, and otherwise by calling the segments over the same rows.
+ *
+ * In the order of the stream: the row word is set, then each segment zeroes the padding of what it reads by that word, then it
+ * works. So a run needs nothing but its row count, and the next run may be enqueued while this one is under way.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "runner/runner.h"
+
+tutti_status runner_stream_check(const tutti_runner *runner, const char *call, tutti_stream stream)
+{
+    const tutti_comm *comm = runner->comm;
+    struct device_stream state = {DEVICE_STREAM_IDLE, 0};
+    if (stream == NULL) {
+        return TUTTI_OK;
+    }
+    tutti_status status = comm->ops->group_stream(comm->group, stream, &state);
+    if (status == TUTTI_OK && state.state != DEVICE_STREAM_IDLE) {
+        status = error_set(TUTTI_ERR_CAPTURE, "%s: stream %p is capturing: end that capture first", call, stream);
+    }
+    return status;
+}
+
+/* What the engine's callback failed with: its own words follow if it has any. */
+static tutti_status segment_failed(const tutti_runner *runner, const struct runner_segment *segment, size_t rows,
+                                   tutti_status status, bool described)
+{
+    char why[ERROR_SENTENCE_BYTES];
+    (void)snprintf(why, sizeof(why), "%s", described ? tutti_last_error() : tutti_status_name(status));
+    return error_set(status, "rank %d: %s, segment \"%s\" over %zu rows: %s", runner->comm->rank, runner->name,
+                     segment->name, rows, why);
+}
+
+tutti_status segment_enqueue(tutti_runner *runner, const struct runner_segment *segment, size_t width, size_t real,
+                             tutti_stream stream)
+{
+    tutti_status status = TUTTI_OK;
+    uint64_t errors = error_count();
+    if (segment->padded_count > 0 && real < width) {
+        status = runner->graphs->padding_zero(runner->device, runner->word, width, segment->padded,
+                                              segment->padded_count, stream);
+    }
+    if (status == TUTTI_OK) {
+        status = segment->fn(segment->user, width, stream);
+    }
+    return status == TUTTI_OK ? TUTTI_OK : segment_failed(runner, segment, width, status, error_count() != errors);
+}
+
+/* -- a run ------------------------------------------------------------------------------------------------------- */
+
+static void pass_count(tutti_runner *runner)
+{
+    const struct runner_pass *pass = &runner->pass;
+    tutti_runner_stats_t *stats = &runner->stats;
+    stats->runs++;
+    stats->rows += pass->rows;
+    stats->padding_rows += pass->width - pass->rows;
+    if (pass->bucket == NULL) {
+        stats->oversize_runs++;
+    } else if (pass->replays) {
+        stats->replayed_runs++;
+        pass->bucket->replayed_runs++;
+    } else {
+        stats->eager_runs++;
+        pass->bucket->eager_runs++;
+    }
+}
+
+static tutti_status pass_open(tutti_runner *runner, size_t rows, tutti_stream stream, bool warm_up)
+{
+    struct runner_pass *pass = &runner->pass;
+    size_t multiple = runner->oversize_multiple;
+    pass->bucket = bucket_find(runner, rows);
+    pass->rows = rows;
+    pass->width = pass->bucket != NULL ? pass->bucket->rows : (rows + multiple - 1) / multiple * multiple;
+    pass->replays = !warm_up && pass->bucket != NULL && pass->bucket->state == TUTTI_BUCKET_CAPTURED;
+    pass->stream = stream;
+    pass->counted = !warm_up;
+    tutti_status status = runner->graphs->word_set(runner->device, runner->word, (uint32_t)rows, stream);
+    pass->open = status == TUTTI_OK;
+    return status;
+}
+
+tutti_status runner_begin(tutti_runner *runner, size_t rows, tutti_stream stream)
+{
+    if (runner->pass.open) {
+        return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_begin: a run of %zu rows is open: tutti_runner_end first",
+                         runner->pass.rows);
+    }
+    if (rows == 0 || rows > UINT32_MAX - runner->oversize_multiple) {
+        return error_set(TUTTI_ERR_ARGUMENT,
+                         "tutti_runner_begin: a run has 1 row or more, and fewer than 2^32: not %zu", rows);
+    }
+    tutti_status status = runner_stream_check(runner, "tutti_runner_begin", stream);
+    return status == TUTTI_OK ? pass_open(runner, rows, stream, false) : status;
+}
+
+/* NULL: it is called. */
+static struct device_graph *graph_for(const tutti_runner *runner, int index)
+{
+    const struct runner_segment *segment = &runner->segments[index];
+    const struct runner_pass *pass = &runner->pass;
+    if ((segment->flags & TUTTI_SEGMENT_EAGER) != 0 || !pass->counted) {
+        return NULL;
+    }
+    if (segment->fixed_rows != 0) {
+        return runner->fixed.state == TUTTI_BUCKET_CAPTURED ? runner->fixed.graphs[index] : NULL;
+    }
+    return pass->replays ? pass->bucket->graphs[index] : NULL;
+}
+
+static tutti_status segment_call(tutti_runner *runner, const struct runner_segment *segment)
+{
+    const struct runner_pass *pass = &runner->pass;
+    size_t width = (segment->flags & TUTTI_SEGMENT_EAGER) != 0 ? pass->rows : pass->width;
+    runner->stats.segment_calls += pass->counted;
+    return segment->fixed_rows != 0
+               ? segment_enqueue(runner, segment, segment->fixed_rows, segment->fixed_rows, pass->stream)
+               : segment_enqueue(runner, segment, width, pass->rows, pass->stream);
+}
+
+tutti_status runner_enter(tutti_runner *runner, int index)
+{
+    struct runner_pass *pass = &runner->pass;
+    if (!pass->open || index < 0 || index >= runner->segment_count) {
+        return error_set(TUTTI_ERR_ARGUMENT,
+                         !pass->open ? "tutti_runner_enter: segment %d of %d: no run is open"
+                                     : "tutti_runner_enter: there is no segment %d: there are %d, counted from 0",
+                         index, runner->segment_count);
+    }
+    struct device_graph *graph = graph_for(runner, index);
+    tutti_status status = TUTTI_OK;
+    if (graph == NULL) {
+        status = segment_call(runner, &runner->segments[index]);
+    } else {
+        status = runner->graphs->launch(runner->device, graph, pass->stream);
+        if (status != TUTTI_OK) {
+            status = segment_failed(runner, &runner->segments[index], pass->width, status, true);
+        }
+        runner->stats.graph_launches++;
+    }
+    pass->open = status == TUTTI_OK;
+    return status;
+}
+
+/* This run was eager because its bucket is not captured yet: all ranks come here with the same bucket in the same state. */
+static tutti_status capture_late(tutti_runner *runner)
+{
+    size_t index = (size_t)(runner->pass.bucket - runner->buckets) + (runner->fixed_count > 0);
+    tutti_status status = TUTTI_OK;
+    if (runner->fixed_count > 0 && runner->fixed.state != TUTTI_BUCKET_CAPTURED &&
+        runner->fixed.tries < runner->attempts) {
+        status = runner_capture(&runner, &runner->pass.stream, 1, 0, 1);
+    }
+    return status == TUTTI_OK ? runner_capture(&runner, &runner->pass.stream, 1, index, 1) : status;
+}
+
+tutti_status runner_end(tutti_runner *runner)
+{
+    struct runner_pass *pass = &runner->pass;
+    if (!pass->open) {
+        return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_end: no run is open");
+    }
+    pass->open = false;
+    if (!pass->counted) {
+        return TUTTI_OK;
+    }
+    pass_count(runner);
+    runner->warm = true;
+    bool late = (runner->flags & TUTTI_RUNNER_LAZY) != 0 && pass->bucket != NULL && !pass->replays &&
+                pass->stream != NULL && pass->bucket->tries < runner->attempts;
+    return late ? capture_late(runner) : TUTTI_OK;
+}
+
+static tutti_status enter_all(tutti_runner *runner)
+{
+    tutti_status status = TUTTI_OK;
+    for (int segment = 0; segment < runner->segment_count && status == TUTTI_OK; segment++) {
+        status = runner_enter(runner, segment);
+    }
+    return status;
+}
+
+tutti_status runner_run(tutti_runner *runner, size_t rows, tutti_stream stream)
+{
+    tutti_status status = runner_begin(runner, rows, stream);
+    if (status == TUTTI_OK) {
+        status = enter_all(runner);
+    }
+    return status == TUTTI_OK ? runner_end(runner) : status;
+}
+
+tutti_status runner_warm_up(tutti_runner *runner, size_t rows, tutti_stream stream)
+{
+    tutti_status status = pass_open(runner, rows, stream, true);
+    if (status == TUTTI_OK) {
+        status = enter_all(runner);
+    }
+    return status == TUTTI_OK ? runner_end(runner) : status;
+}
+
+tutti_status runner_finish(tutti_runner *runner, tutti_stream stream)
+{
+    tutti_status status = runner_stream_check(runner, "tutti_runner_finish", stream);
+    if (status == TUTTI_OK) {
+        status = runner->graphs->synchronize(runner->device, stream);
+    }
+    /* Rows are handed out only if no collective has failed, which the stream does not tell. */
+    tutti_status failure = tutti_comm_status(runner->comm);
+    return failure != TUTTI_OK ? failure : status;
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* runner.c - the piecewise runner: every row count, captured and not, early and late, by itself and by hand. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/check.h"
+#include "harness/engine.h"
+#include "harness/ranks.h"
+
+#define OVERSIZE 40
+static const size_t sizes[] = {1, 2, 4, 8, 16, 31};
+#define SIZES (sizeof(sizes) / sizeof(sizes[0]))
+
+static tutti_runner_options options_of(uint32_t flags)
+{
+    tutti_runner_options options = {.struct_bytes = sizeof(options), .name = "test", .flags = flags};
+    options.buckets = sizes;
+    options.bucket_count = SIZES;
+    return options;
+}
+
+static tutti_runner_stats_t stats_of(const struct engine *engine)
+{
+    tutti_runner_stats_t stats = {.struct_bytes = sizeof(stats)};
+    CHECK_OK(tutti_runner_stats(engine->runner, &stats));
+    return stats;
+}
+
+static tutti_runner_bucket_t bucket_of(const struct engine *engine, size_t rows)
+{
+    tutti_runner_bucket_t bucket = {.struct_bytes = sizeof(bucket)};
+    for (size_t index = 0; bucket.rows != rows; index++) {
+        CHECK_OK(tutti_runner_bucket(engine->runner, index, &bucket));
+    }
+    return bucket;
+}
+
+/* Every count up to one above the largest bucket, in an order that goes up and down. */
+static void all_rows(struct engine *engine, int step)
+{
+    for (int index = 0; index < OVERSIZE; index++) {
+        int rows = (index * 17 + step) % OVERSIZE + 1;
+        CHECK(engine_step(engine, rows, step + index) == 0, "rank %d", engine->rank);
+        CHECK(engine_step_by_hand(engine, rows, step + index) == 0, "rank %d", engine->rank);
+    }
+}
+
+static void captured(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    struct engine engine;
+    tutti_runner_options options = options_of(0);
+    engine_open(&engine, rank, world, rendezvous, &options, true);
+    all_rows(&engine, rank * 0); /* nothing is captured yet */
+    tutti_runner_stats_t before = stats_of(&engine);
+    CHECK(before.replayed_runs == 0 && before.oversize_runs == 2 * (OVERSIZE - 31) && before.eager_runs == 62,
+          "rank %d", engine.rank);
+
+    int calls = engine.mix_calls;
+    CHECK_OK(tutti_runner_capture(engine.runner, engine.stream));
+    CHECK(engine.mix_calls - calls == (int)SIZES, "rank %d", engine.rank); /* the runs before were the warm-up */
+    CHECK_OK(tutti_runner_capture(engine.runner, engine.stream));
+    CHECK(engine.mix_calls - calls == (int)SIZES, "rank %d", engine.rank);
+    all_rows(&engine, 1000);
+    tutti_runner_stats_t after = stats_of(&engine);
+    CHECK(after.replayed_runs == 62 && after.eager_runs == 62 && after.warm_ups == 0 && after.commits == 2, "rank %d",
+          engine.rank);
+    CHECK(after.captures == SIZES + 1 && after.failed_captures == 0 && after.graph_memory_bytes > 0, "rank %d",
+          engine.rank);
+    CHECK(bucket_of(&engine, 31).replayed_runs == 30 && bucket_of(&engine, 1).replayed_runs == 2, "rank %d",
+          engine.rank);
+
+    CHECK_OK(tutti_runner_release(engine.runner, 20));
+    CHECK(bucket_of(&engine, 31).state == TUTTI_BUCKET_EMPTY && bucket_of(&engine, 16).state == TUTTI_BUCKET_CAPTURED,
+          "rank %d", engine.rank);
+    CHECK(engine_step(&engine, 20, 1) == 0, "rank %d", engine.rank);
+    CHECK_OK(tutti_runner_capture_rows(engine.runner, 17, engine.stream));
+    CHECK(bucket_of(&engine, 31).state == TUTTI_BUCKET_CAPTURED && bucket_of(&engine, 31).captures == 2, "rank %d",
+          engine.rank);
+    all_rows(&engine, 2000);
+    CHECK_OK(tutti_runner_release(engine.runner, 0));
+    all_rows(&engine, 3000);
+    engine_close(&engine);
+}
+
+static void warmed(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    struct engine engine;
+    tutti_runner_options options = options_of(0);
+    engine_open(&engine, rank, world, rendezvous, &options, false);
+    CHECK_OK(tutti_runner_capture(engine.runner, engine.stream));
+    CHECK(engine.mix_calls == (int)SIZES + 1, "rank %d", engine.rank);
+    CHECK(stats_of(&engine).warm_ups == 1 && stats_of(&engine).runs == 0, "rank %d", engine.rank);
+    all_rows(&engine, 0);
+    engine_close(&engine);
+}
+
+static void lazy(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    struct engine engine;
+    tutti_runner_options options = options_of(TUTTI_RUNNER_LAZY);
+    engine_open(&engine, rank, world, rendezvous, &options, true);
+    for (int step = 0; step < 3; step++) {
+        all_rows(&engine, step * 100);
+    }
+    tutti_runner_stats_t stats = stats_of(&engine);
+    CHECK(stats.captures == SIZES + 1 && stats.eager_runs == SIZES && stats.warm_ups == 0, "rank %d", engine.rank);
+    CHECK(stats.replayed_runs == 3 * 62 - SIZES, "rank %d", engine.rank);
+    CHECK_OK(tutti_runner_release(engine.runner, 8));
+    all_rows(&engine, 500);
+    CHECK(bucket_of(&engine, 8).captures == 2 && bucket_of(&engine, 8).eager_runs == 2, "rank %d", engine.rank);
+    engine_close(&engine);
+}
+
+/* The last rank cannot capture two buckets: one because its segment says no, one because the capture is invalidated. */
+static void refused(int rank, int world, const char *rendezvous, void *user)
+{
+    const bool *quarrel = user;
+    struct engine engine;
+    tutti_runner_options options = options_of(0);
+    engine_open(&engine, rank, world, rendezvous, &options, true);
+    engine.quarrel = *quarrel;
+    engine.fail_captures = rank == world - 1 ? 2 : 0;
+    CHECK_OK(tutti_runner_capture(engine.runner, engine.stream));
+    tutti_runner_stats_t stats = stats_of(&engine);
+    CHECK(stats.failed_captures == 2 && stats.captures == SIZES - 1 && stats.commits == 1 && stats.refused_commits == 0,
+          "rank %d", engine.rank);
+    char named[32];
+    (void)snprintf(named, sizeof(named), "rank %d", world - 1);
+    CHECK(strstr(bucket_of(&engine, 31).reason, named) != NULL && strstr(bucket_of(&engine, 31).reason, "mix") != NULL,
+          "rank %d: %s", engine.rank, bucket_of(&engine, 31).reason);
+    CHECK(!*quarrel || strstr(bucket_of(&engine, 31).reason, "all_reduce") != NULL, "rank %d", engine.rank);
+    CHECK(bucket_of(&engine, 16).state == TUTTI_BUCKET_EAGER && bucket_of(&engine, 16).reason[0] != 0, "rank %d",
+          engine.rank);
+    CHECK(bucket_of(&engine, 8).state == TUTTI_BUCKET_CAPTURED && bucket_of(&engine, 8).reason[0] == 0, "rank %d",
+          engine.rank);
+    all_rows(&engine, 0);
+    CHECK(bucket_of(&engine, 31).eager_runs == 30 && bucket_of(&engine, 31).replayed_runs == 0, "rank %d", engine.rank);
+    CHECK_OK(tutti_runner_capture(engine.runner, engine.stream)); /* a second chance, which it takes */
+    all_rows(&engine, 100);
+    CHECK(bucket_of(&engine, 31).replayed_runs == 30 && stats_of(&engine).captures == SIZES + 1, "rank %d",
+          engine.rank);
+    engine_close(&engine);
+}
+
+int main(int argc, char **argv)
+{
+    bool threads = argc > 1 && strncmp(argv[1], "threads", 7) == 0;
+    int world = argc > 1 ? atoi(strchr(argv[1], '-') + 1) : 2;
+    enum ranks_mode mode = threads ? RANKS_THREADS : RANKS_PROCESSES;
+    bool quarrel = false;
+    ranks_run(mode, world, 120, captured, NULL);
+    ranks_run(mode, world, 120, warmed, NULL);
+    ranks_run(mode, world, 120, lazy, NULL);
+    ranks_run(mode, world, 120, refused, &quarrel);
+    quarrel = true;
+    ranks_run(mode, world, 120, refused, &quarrel);
+    printf("%d ranks\n", world);
+    return 0;
+}
