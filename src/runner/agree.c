@@ -35,9 +35,10 @@ static uint64_t segments_hash(const tutti_runner *runner)
     uint64_t sum = 0xcbf29ce484222325u;
     for (int index = 0; index < runner->segment_count; index++) {
         const struct runner_segment *segment = &runner->segments[index];
-        const uint64_t what[] = {segment->flags, segment->fixed_rows};
-        sum = hash(sum, segment->name, strlen(segment->name) + 1);
-        sum = hash(sum, what, sizeof(what));
+        const uint64_t fixed_rows = segment->fixed_rows;
+        sum = hash(sum, segment->name, sizeof(segment->name)); /* zeros behind the name */
+        sum = hash(sum, &segment->flags, sizeof(segment->flags));
+        sum = hash(sum, &fixed_rows, sizeof(fixed_rows));
     }
     return sum;
 }
@@ -160,21 +161,27 @@ static tutti_status judge(const tutti_runner *runner, const struct agree_word *w
     return status;
 }
 
+/* Peers wait for this rank, which cannot hear them. */
+static tutti_status no_memory(tutti_comm *comm)
+{
+    struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, ""};
+    (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d is out of memory for what its peers captured",
+                   comm->rank);
+    comm_fail(comm, &failure);
+    return error_set(TUTTI_ERR_SYSTEM, "%s", failure.sentence);
+}
+
 tutti_status runners_agree(tutti_runner *const *runners, const struct runner_verdict *mine, int count)
 {
-    tutti_status status = TUTTI_OK;
     struct agree_word word;
+    struct agree_word *words = calloc((size_t)runners[0]->comm->world, sizeof(*words));
+    if (words == NULL) {
+        return no_memory(runners[0]->comm);
+    }
+    tutti_status status = TUTTI_OK;
     for (int index = 0; index < count && status == TUTTI_OK; index++) {
         word_fill(runners[index], &mine[index], &word);
         status = comm_exchange_post(runners[index]->comm, &word, sizeof(word));
-    }
-    struct agree_word *words = calloc((size_t)runners[0]->comm->world, sizeof(*words));
-    if (words == NULL && status == TUTTI_OK) {
-        struct failure failure = {TUTTI_ERR_SYSTEM, runners[0]->comm->rank, runners[0]->comm->rank, ""};
-        (void)snprintf(failure.sentence, sizeof(failure.sentence),
-                       "rank %d is out of memory for what its peers captured", runners[0]->comm->rank);
-        comm_fail(runners[0]->comm, &failure);
-        status = comm_check(runners[0]->comm);
     }
     tutti_status verdict = TUTTI_OK;
     for (int index = 0; index < count && status == TUTTI_OK; index++) {

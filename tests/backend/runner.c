@@ -46,6 +46,29 @@ static void all_rows(struct engine *engine, int step)
     }
 }
 
+static void buckets_come_and_go(struct engine *engine)
+{
+    CHECK_OK(tutti_runner_release(engine->runner, 20));
+    CHECK(bucket_of(engine, 31).state == TUTTI_BUCKET_EMPTY && bucket_of(engine, 16).state == TUTTI_BUCKET_CAPTURED,
+          "rank %d", engine->rank);
+    CHECK(engine_step(engine, 20, 1) == 0, "rank %d", engine->rank);
+    CHECK_OK(tutti_runner_capture_rows(engine->runner, 17, engine->stream));
+    CHECK(bucket_of(engine, 31).state == TUTTI_BUCKET_CAPTURED && bucket_of(engine, 31).captures == 2, "rank %d",
+          engine->rank);
+    all_rows(engine, 2000);
+    CHECK_OK(tutti_runner_release(engine->runner, 0));
+    all_rows(engine, 3000);
+}
+
+static void captures_are_counted(struct engine *engine)
+{
+    int calls = engine->mix_calls;
+    CHECK_OK(tutti_runner_capture(engine->runner, engine->stream));
+    CHECK(engine->mix_calls - calls == (int)SIZES, "rank %d", engine->rank); /* the runs before were the warm-up */
+    CHECK_OK(tutti_runner_capture(engine->runner, engine->stream));
+    CHECK(engine->mix_calls - calls == (int)SIZES, "rank %d", engine->rank);
+}
+
 static void captured(int rank, int world, const char *rendezvous, void *user)
 {
     (void)user;
@@ -57,11 +80,7 @@ static void captured(int rank, int world, const char *rendezvous, void *user)
     CHECK(before.replayed_runs == 0 && before.oversize_runs == 2 * (OVERSIZE - 31) && before.eager_runs == 62,
           "rank %d", engine.rank);
 
-    int calls = engine.mix_calls;
-    CHECK_OK(tutti_runner_capture(engine.runner, engine.stream));
-    CHECK(engine.mix_calls - calls == (int)SIZES, "rank %d", engine.rank); /* the runs before were the warm-up */
-    CHECK_OK(tutti_runner_capture(engine.runner, engine.stream));
-    CHECK(engine.mix_calls - calls == (int)SIZES, "rank %d", engine.rank);
+    captures_are_counted(&engine);
     all_rows(&engine, 1000);
     tutti_runner_stats_t after = stats_of(&engine);
     CHECK(after.replayed_runs == 62 && after.eager_runs == 62 && after.warm_ups == 0 && after.commits == 2, "rank %d",
@@ -71,16 +90,7 @@ static void captured(int rank, int world, const char *rendezvous, void *user)
     CHECK(bucket_of(&engine, 31).replayed_runs == 30 && bucket_of(&engine, 1).replayed_runs == 2, "rank %d",
           engine.rank);
 
-    CHECK_OK(tutti_runner_release(engine.runner, 20));
-    CHECK(bucket_of(&engine, 31).state == TUTTI_BUCKET_EMPTY && bucket_of(&engine, 16).state == TUTTI_BUCKET_CAPTURED,
-          "rank %d", engine.rank);
-    CHECK(engine_step(&engine, 20, 1) == 0, "rank %d", engine.rank);
-    CHECK_OK(tutti_runner_capture_rows(engine.runner, 17, engine.stream));
-    CHECK(bucket_of(&engine, 31).state == TUTTI_BUCKET_CAPTURED && bucket_of(&engine, 31).captures == 2, "rank %d",
-          engine.rank);
-    all_rows(&engine, 2000);
-    CHECK_OK(tutti_runner_release(engine.runner, 0));
-    all_rows(&engine, 3000);
+    buckets_come_and_go(&engine);
     engine_close(&engine);
 }
 
@@ -115,7 +125,23 @@ static void lazy(int rank, int world, const char *rendezvous, void *user)
     engine_close(&engine);
 }
 
-/* The last rank cannot capture two buckets: one because its segment says no, one because the capture is invalidated. */
+static void refusals_are_told(const struct engine *engine, bool quarrel)
+{
+    char named[32];
+    tutti_runner_stats_t stats = stats_of(engine);
+    tutti_runner_bucket_t first = bucket_of(engine, 31);
+    (void)snprintf(named, sizeof(named), "rank %d", engine->world - 1);
+    CHECK(stats.failed_captures == 2 && stats.captures == SIZES - 1 && stats.commits == 1 && stats.refused_commits == 0,
+          "rank %d", engine->rank);
+    CHECK(strstr(first.reason, named) != NULL && strstr(first.reason, "mix") != NULL, "%s", first.reason);
+    CHECK(!quarrel || strstr(first.reason, "all_reduce") != NULL, "%s", first.reason);
+    CHECK(bucket_of(engine, 16).state == TUTTI_BUCKET_EAGER && bucket_of(engine, 16).reason[0] != 0, "rank %d",
+          engine->rank);
+    CHECK(bucket_of(engine, 8).state == TUTTI_BUCKET_CAPTURED && bucket_of(engine, 8).reason[0] == 0, "rank %d",
+          engine->rank);
+}
+
+/* The last rank cannot capture two buckets: because its segment says no, or because the capture is invalidated. */
 static void refused(int rank, int world, const char *rendezvous, void *user)
 {
     const bool *quarrel = user;
@@ -125,31 +151,19 @@ static void refused(int rank, int world, const char *rendezvous, void *user)
     engine.quarrel = *quarrel;
     engine.fail_captures = rank == world - 1 ? 2 : 0;
     CHECK_OK(tutti_runner_capture(engine.runner, engine.stream));
-    tutti_runner_stats_t stats = stats_of(&engine);
-    CHECK(stats.failed_captures == 2 && stats.captures == SIZES - 1 && stats.commits == 1 && stats.refused_commits == 0,
-          "rank %d", engine.rank);
-    char named[32];
-    (void)snprintf(named, sizeof(named), "rank %d", world - 1);
-    CHECK(strstr(bucket_of(&engine, 31).reason, named) != NULL && strstr(bucket_of(&engine, 31).reason, "mix") != NULL,
-          "rank %d: %s", engine.rank, bucket_of(&engine, 31).reason);
-    CHECK(!*quarrel || strstr(bucket_of(&engine, 31).reason, "all_reduce") != NULL, "rank %d", engine.rank);
-    CHECK(bucket_of(&engine, 16).state == TUTTI_BUCKET_EAGER && bucket_of(&engine, 16).reason[0] != 0, "rank %d",
-          engine.rank);
-    CHECK(bucket_of(&engine, 8).state == TUTTI_BUCKET_CAPTURED && bucket_of(&engine, 8).reason[0] == 0, "rank %d",
-          engine.rank);
+    refusals_are_told(&engine, *quarrel);
     all_rows(&engine, 0);
-    CHECK(bucket_of(&engine, 31).eager_runs == 30 && bucket_of(&engine, 31).replayed_runs == 0, "rank %d", engine.rank);
+    CHECK(bucket_of(&engine, 31).eager_runs == 30 && bucket_of(&engine, 31).replayed_runs == 0, "rank %d", rank);
     CHECK_OK(tutti_runner_capture(engine.runner, engine.stream)); /* a second chance, which it takes */
     all_rows(&engine, 100);
-    CHECK(bucket_of(&engine, 31).replayed_runs == 30 && stats_of(&engine).captures == SIZES + 1, "rank %d",
-          engine.rank);
+    CHECK(bucket_of(&engine, 31).replayed_runs == 30 && stats_of(&engine).captures == SIZES + 1, "rank %d", rank);
     engine_close(&engine);
 }
 
 int main(int argc, char **argv)
 {
     bool threads = argc > 1 && strncmp(argv[1], "threads", 7) == 0;
-    int world = argc > 1 ? atoi(strchr(argv[1], '-') + 1) : 2;
+    int world = argc > 1 ? (int)strtol(strchr(argv[1], '-') + 1, NULL, 10) : 2;
     enum ranks_mode mode = threads ? RANKS_THREADS : RANKS_PROCESSES;
     bool quarrel = false;
     ranks_run(mode, world, 120, captured, NULL);

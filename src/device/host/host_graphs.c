@@ -65,7 +65,8 @@ static tutti_status word_set(struct device *device, uint32_t *word, uint32_t val
     (void)device;
     struct word_write *write = malloc(sizeof(*write));
     if (write != NULL) {
-        *write = (struct word_write){word, value};
+        write->word = word;
+        write->value = value;
     }
     return submit(stream, "the row count of a run", word_write, write);
 }
@@ -83,9 +84,9 @@ static tutti_status padding_run(void *payload)
     const struct padding *padding = payload;
     for (size_t index = 0; index < padding->count; index++) {
         const tutti_padded *matrix = &padding->matrices[index];
-        size_t stride = matrix->stride_bytes;
-        for (size_t row = *padding->word; row < padding->rows; row++) {
-            memset((unsigned char *)matrix->data + row * stride, 0, matrix->row_bytes);
+        unsigned char *data = matrix->data;
+        for (size_t row = *padding->word; data != NULL && row < padding->rows; row++) {
+            memset(data + row * matrix->stride_bytes, 0, matrix->row_bytes);
         }
     }
     return TUTTI_OK;
