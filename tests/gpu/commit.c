@@ -8,6 +8,7 @@
  *     commit processes-2   a process and a device for each rank
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -302,6 +303,13 @@ static void launch_on_either_side(struct gpu_rank *self, struct gpu_work *works,
     }
 }
 
+/* Launches return only when their kernels have ended: no rank comes to a commit while a peer has yet to launch. */
+static bool launches_block(void)
+{
+    const char *text = getenv("CUDA_LAUNCH_BLOCKING");
+    return text != NULL && strcmp(text, "1") == 0;
+}
+
 static void when_a_commit_comes(struct gpu_rank *self)
 {
     enum gpu_memory_kind kind = gpu_shared_kind(self);
@@ -329,7 +337,7 @@ static void when_a_commit_comes(struct gpu_rank *self)
         }
     }
     graphs[3] = gpu_works_capture(self, works, 3);
-    if (self->scene->threads) {
+    if (self->scene->threads || launches_block()) {
         CHECK_OK(
             tutti_commit(self->comm)); /* which maps memory: not while a peer on the same device waits for this rank */
     } else {

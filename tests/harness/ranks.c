@@ -79,13 +79,46 @@ static void run_processes(int world, int seconds, const char *rendezvous, rank_b
           WIFSIGNALED(failed_state) && WTERMSIG(failed_state) == SIGALRM ? " (hung)" : "");
 }
 
+/* How many real devices tests/simgpu/host_on_gpu.c runs the program on; 0: none. */
+static int devices(void)
+{
+    const char *text = getenv("TEST_DEVICES");
+    return text != NULL ? atoi(text) : 0;
+}
+
+int ranks_most(int world)
+{
+    return devices() > 0 && devices() < world ? devices() : world;
+}
+
+/* A process that has used a driver could not fork any more. */
+static void run_threads_in_child(int world, int seconds, const char *rendezvous, rank_body body, void *user)
+{
+    int state = 0;
+    (void)fflush(NULL);
+    pid_t child = fork();
+    CHECK(child >= 0, "fork");
+    if (child == 0) {
+        (void)alarm((unsigned)seconds);
+        run_threads(world, rendezvous, body, user);
+        exit(0);
+    }
+    CHECK(waitpid(child, &state, 0) == child && state == 0, "%d threads ended with wait status 0x%x", world,
+          (unsigned)state);
+}
+
 void ranks_run(enum ranks_mode mode, int world, int seconds, rank_body body, void *user)
 {
     char directory[] = "/tmp/tutti-test-XXXXXX";
+    if (ranks_most(world) < world) {
+        SKIP("%d devices, and %d ranks want one each", devices(), world);
+    }
     CHECK(mkdtemp(directory) != NULL, "%s", directory);
     char rendezvous[64];
     (void)snprintf(rendezvous, sizeof(rendezvous), "unix:%s", directory);
-    if (mode == RANKS_THREADS) {
+    if (mode == RANKS_THREADS && devices() > 0) {
+        run_threads_in_child(world, seconds, rendezvous, body, user);
+    } else if (mode == RANKS_THREADS) {
         run_threads(world, rendezvous, body, user);
     } else {
         run_processes(world, seconds, rendezvous, body, user);

@@ -17,6 +17,9 @@ typedef void (*rank_body)(int rank, int world, const char *rendezvous, void *use
  * program. Processes that end through _exit(0) inside the body count as passed. */
 void ranks_run(enum ranks_mode mode, int world, int seconds, rank_body body, void *user);
 
+/* So many of `world` ranks can be run here: fewer where each wants a real device of its own. */
+int ranks_most(int world);
+
 /* tutti_comm_create with everything else default; fails the test if it fails. */
 tutti_comm *ranks_comm(int rank, int world, const char *rendezvous);
 

@@ -67,7 +67,7 @@ int main(void)
 {
     uint64_t seed = ranks_seed();
     int step = effort() == EFFORT_QUICK ? 3 : 1;
-    for (int world = 2; world <= 8; world += step) {
+    for (int world = 2; world <= ranks_most(8); world += step) {
         seed++;
         ranks_run(RANKS_PROCESSES, world, 120, run_rank, &seed);
     }

@@ -190,7 +190,7 @@ int main(void)
 {
     uint64_t seed = ranks_seed();
     int step_of_worlds = effort() == EFFORT_QUICK ? 3 : 1;
-    for (int world = 2; world <= 8; world += step_of_worlds) {
+    for (int world = 2; world <= ranks_most(8); world += step_of_worlds) {
         seed++;
         /* Few slots, now and then: the rest is staged. */
         CHECK(setenv("TUTTI_SLOTS", world % 2 == 0 ? "4096" : "6", 1) == 0, "setenv");

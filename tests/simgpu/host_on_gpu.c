@@ -7,6 +7,9 @@
  * that devices read any memory, and that each process has devices of its own (driver/driver.h). Each thread of it takes
  * another one: ranks of one process that share a device may not free anything while a peer's kernel waits.
  *
+ * TEST_AREAS=pinned: on real CUDA devices, a device a rank. Buffers are the host's memory, locked, which those read and write; peers' devices
+ * do not, so that calls are staged. Without devices the program is skipped.
+ *
  * The host's NULL stream is the calling thread: a call there has ended when it returns, and says how. Here each thread has
  * a stream for that, and waits for it.
  */
@@ -17,12 +20,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tutti/host.h"
 
 #define STREAM_NON_BLOCKING 1u
 #define DEVICES 8 /* as the simulated drivers have them */
+#define HOST_PORTABLE 1u
+#define REAL_DRIVER "libcuda.so.1"
+#define SKIPPED 77
 #define MODE_RELAXED 2
 #define NODE_KERNEL 0
 #define NODE_HOST 3
@@ -41,6 +48,8 @@ struct calls {
     int (*use)(int ordinal);                   /* HIP */
     int (*alloc)(uint64_t *address, size_t bytes);
     int (*free)(uint64_t address);
+    int (*host_alloc)(void **memory, size_t bytes, unsigned flags); /* CUDA */
+    int (*host_free)(void *memory);                                 /* CUDA */
     int (*stream_create)(void **stream, unsigned flags);
     int (*stream_destroy)(void *stream);
     int (*stream_wait)(void *stream);
@@ -82,6 +91,8 @@ static const struct {
     ENTRY(use, NULL, "hipSetDevice"),
     ENTRY(alloc, "cuMemAlloc_v2", "hipMalloc"),
     ENTRY(free, "cuMemFree_v2", "hipFree"),
+    ENTRY(host_alloc, "cuMemHostAlloc", NULL),
+    ENTRY(host_free, "cuMemFreeHost", NULL),
     ENTRY(stream_create, "cuStreamCreate", "hipStreamCreateWithFlags"),
     ENTRY(stream_destroy, "cuStreamDestroy_v2", "hipStreamDestroy"),
     ENTRY(stream_wait, "cuStreamSynchronize", "hipStreamSynchronize"),
@@ -116,10 +127,14 @@ static const char *backend(void)
     return name != NULL ? name : "cuda";
 }
 
+/* How many real devices there are to run on; 0: a simulated driver's. */
+static int real_devices;
+
 static void load(void)
 {
     int cuda = strcmp(backend(), "cuda") == 0;
     const char *path = getenv(cuda ? "TUTTI_CUDA_LIBRARY" : "TUTTI_HIP_LIBRARY");
+    path = path == NULL && real_devices > 0 ? REAL_DRIVER : path;
     void *library = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
     for (size_t index = 0; library != NULL && index < sizeof(entries) / sizeof(entries[0]); index++) {
         const char *name = cuda ? entries[index].cuda : entries[index].hip;
@@ -131,9 +146,49 @@ static void load(void)
         memcpy((char *)&calls + entries[index].offset, &found, sizeof(found));
     }
     if (library == NULL || calls.init(0) != 0) {
-        (void)fprintf(stderr, "no simulated driver: %s\n", path != NULL ? path : "none given");
+        (void)fprintf(stderr, "no driver: %s\n", path != NULL ? path : "none given");
         _Exit(1);
     }
+}
+
+static int devices_count(void)
+{
+    int (*init)(unsigned flags);
+    int (*count)(int *count);
+    int found = 0;
+    void *library = dlopen(REAL_DRIVER, RTLD_NOW | RTLD_LOCAL);
+    void *functions[] = {library != NULL ? dlsym(library, "cuInit") : NULL,
+                         library != NULL ? dlsym(library, "cuDeviceGetCount") : NULL};
+    if (functions[0] == NULL || functions[1] == NULL) {
+        return 0;
+    }
+    memcpy(&init, &functions[0], sizeof(init));
+    memcpy(&count, &functions[1], sizeof(count));
+    return init(0) == 0 && count(&found) == 0 ? found : 0;
+}
+
+/* Before main. In a child: a driver that has been initialised does not survive a fork, and the program forks ranks. */
+static void __attribute__((constructor)) look_for_devices(void)
+{
+    const char *areas = getenv("TEST_AREAS");
+    char text[16];
+    int state = 0;
+    if (areas == NULL || strcmp(areas, "pinned") != 0) {
+        return;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        int count = devices_count();
+        _exit(count < DEVICES ? count : DEVICES);
+    }
+    real_devices = waitpid(child, &state, 0) == child && WIFEXITED(state) ? WEXITSTATUS(state) : 0;
+    if (real_devices == 0) {
+        printf("skipped: no CUDA device\n");
+        (void)fflush(stdout);
+        _exit(SKIPPED);
+    }
+    (void)snprintf(text, sizeof(text), "%d", real_devices);
+    (void)setenv("TEST_DEVICES", text, 1); /* for the harness */
 }
 
 static void use_device(int ordinal)
@@ -249,7 +304,7 @@ static void wait_for_devices(void)
     if (driver()->exchange_mode(&mode) != 0) {
         return;
     }
-    for (int device = 0; device < DEVICES; device++) {
+    for (int device = 0; device < DEVICES && real_devices == 0; device++) {
         use_device(device);
         (void)driver()->device_wait();
     }
@@ -286,6 +341,10 @@ TUTTI_API tutti_status tutti_comm_create(const tutti_comm_options *options, tutt
     (void)driver();
     if (options == NULL || options->struct_bytes != sizeof(*options)) {
         return real(options, comm);
+    }
+    if (real_devices > 0) {
+        own_device = options->rank % real_devices;
+        use_device(own_device);
     }
     tutti_comm_options there = on_device(options, false);
     return real(&there, comm);
@@ -380,11 +439,19 @@ TUTTI_API void simgpu_area_free(void *memory);
 void *simgpu_area_alloc(size_t bytes)
 {
     uint64_t address = 0;
+    void *memory = NULL;
+    if (real_devices > 0) {
+        return driver()->host_alloc(&memory, bytes, HOST_PORTABLE) == 0 ? memory : NULL;
+    }
     return driver()->alloc(&address, bytes) == 0 ? (void *)(uintptr_t)address : NULL;
 }
 
 void simgpu_area_free(void *memory)
 {
+    if (real_devices > 0) {
+        (void)driver()->host_free(memory);
+        return;
+    }
     (void)driver()->free((uint64_t)(uintptr_t)memory);
 }
 
@@ -497,7 +564,7 @@ static int graph_look(void *graph, struct tutti_host_graph_info_t *info)
     size_t edges = 0;
     int result = driver()->graph_nodes(graph, NULL, &nodes);
     void **list = calloc(nodes + 1, sizeof(*list));
-    if (result == 0 && list != NULL) {
+    if (result == 0 && list != NULL && nodes > 0) { /* a driver wants no list of none */
         result = driver()->graph_nodes(graph, list, &nodes);
     }
     for (size_t index = 0; result == 0 && list != NULL && index < nodes; index++) {
