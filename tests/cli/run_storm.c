@@ -6,7 +6,10 @@
 
 #include "harness/check.h"
 #include "harness/command.h"
+#include "harness/effort.h"
 #include "harness/ranks.h"
+
+#define LAYERS (effort() == EFFORT_QUICK ? "1" : "2")
 
 static char folder[32];
 
@@ -65,7 +68,7 @@ static void check_run(const char *ranks, const char *numerics, uint64_t seed)
     char number[32];
     (void)snprintf(path, sizeof(path), "%s/out.json", folder);
     (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)(seed % 1000000007u));
-    const char *arguments[] = {TUTTI_TOOL,   "run",    "--ranks", ranks,  "--storm", "--layers", "2",
+    const char *arguments[] = {TUTTI_TOOL,   "run",    "--ranks", ranks,  "--storm", "--layers", LAYERS,
                                "--numerics", numerics, "--seed",  number, "--json",  path,       NULL};
     struct command_result result = command_run(arguments, NULL, 240);
     CHECK(result.code == 0, "%s ranks: exit code %d: %s%s", ranks, result.code, result.error, result.out);
