@@ -145,4 +145,16 @@ struct kernel_arguments {
     struct direct_route route;      /* asked where the entry is not this call's, or not committed */
 };
 
+/* What padding.cu is launched with; never more than the above. */
+#define PADDING_MATRICES_MAX 8
+struct padding_matrix {
+    uint64_t address, row_bytes, stride_bytes; /* stride_bytes >= row_bytes, or there is one row */
+};
+struct padding_arguments {
+    uint64_t word; /* uint32_t in device memory: how many rows are real */
+    uint64_t rows;
+    uint32_t count, reserved;
+    struct padding_matrix matrices[PADDING_MATRICES_MAX];
+};
+
 #endif

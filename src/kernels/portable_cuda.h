@@ -6,9 +6,10 @@
 #define PORT_DEVICE static __device__ __forceinline__
 #define PORT_COLD static __device__ __noinline__ /* keeps what is rarely run out of the hot loop's registers */
 #define PORT_SHARED(type, name, count) __shared__ type name[count] /* an array that the block shares */
-#define PORT_KERNEL(name)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(KERNEL_THREADS_MAX)                                                   \
-        name(const __grid_constant__ struct kernel_arguments arguments)
+#define PORT_KERNEL(name) PORT_KERNEL_OF(struct kernel_arguments, name)
+/* One that is launched with something else. */
+#define PORT_KERNEL_OF(type, name)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(KERNEL_THREADS_MAX) name(const __grid_constant__ type arguments)
 /* One that needs more registers than two blocks of a multiprocessor have: rather one block than spills. */
 #define PORT_KERNEL_LARGE(name)                                                                                        \
     extern "C" __global__ void __launch_bounds__(KERNEL_THREADS_MAX, 1)                                                \

@@ -14,14 +14,14 @@
 #define PORT_COLD PORT_DEVICE
 #define PORT_SHARED(type, name, count) static __attribute__((device, shared)) type name[count]
 /* Parameters are read where the hardware puts them: a copy on the stack, indexed by rank, would be scratch memory. */
-#define PORT_KERNEL(name)                                                                                              \
-    PORT_DEVICE void name##_body(const struct kernel_arguments &arguments);                                            \
-    extern "C"                                                                                                         \
-        __attribute__((global, amdgpu_flat_work_group_size(1, KERNEL_THREADS_MAX))) void name(struct kernel_arguments) \
+#define PORT_KERNEL(name) PORT_KERNEL_OF(struct kernel_arguments, name)
+#define PORT_KERNEL_OF(type, name)                                                                                     \
+    PORT_DEVICE void name##_body(const type &arguments);                                                               \
+    extern "C" __attribute__((global, amdgpu_flat_work_group_size(1, KERNEL_THREADS_MAX))) void name(type)             \
     {                                                                                                                  \
-        name##_body(*(const struct kernel_arguments *)__builtin_amdgcn_kernarg_segment_ptr());                         \
+        name##_body(*(const type *)__builtin_amdgcn_kernarg_segment_ptr());                                            \
     }                                                                                                                  \
-    PORT_DEVICE void name##_body(const struct kernel_arguments &arguments)
+    PORT_DEVICE void name##_body(const type &arguments)
 #define PORT_KERNEL_LARGE(name) PORT_KERNEL(name)
 
 PORT_DEVICE uint32_t port_thread()

@@ -38,8 +38,8 @@ void simulated_wait_for_predecessor(void);
 void simulated_let_successor_in(void);
 /* The block's memory for the array that `key` stands for; garbage at first. */
 void *simulated_shared(const void *key, uint64_t bytes);
-/* Makes a kernel known by name, when the program starts. */
-void simulated_register(const char *name, void (*kernel)(const struct kernel_arguments &arguments));
+/* Makes a kernel known by name, when the program starts, and of how many bytes its arguments are. */
+void simulated_register(const char *name, void (*kernel)(const struct kernel_arguments &arguments), uint32_t bytes);
 }
 
 #define PORT_DEVICE [[maybe_unused]] static inline
@@ -49,14 +49,26 @@ void simulated_register(const char *name, void (*kernel)(const struct kernel_arg
     type *const name = static_cast<type *>(simulated_shared(&name##_key, sizeof(type) * (count)))
 #define PORT_KERNEL(name)                                                                                              \
     extern "C" void name(const struct kernel_arguments &arguments);                                                    \
-    static const struct simulated_entry name##_entry(#name, name);                                                     \
+    static const struct simulated_entry name##_entry(#name, name, sizeof(struct kernel_arguments));                    \
     extern "C" void name(const struct kernel_arguments &arguments)
 #define PORT_KERNEL_LARGE(name) PORT_KERNEL(name)
+/* Launches carry struct kernel_arguments, of which this kernel's are the first bytes. */
+#define PORT_KERNEL_OF(type, name)                                                                                     \
+    static void name##_body(const type &arguments);                                                                    \
+    extern "C" void name(const struct kernel_arguments &launched)                                                      \
+    {                                                                                                                  \
+        static_assert(sizeof(type) <= sizeof(launched), "it fits");                                                    \
+        type arguments;                                                                                                \
+        memcpy(&arguments, &launched, sizeof(arguments));                                                              \
+        name##_body(arguments);                                                                                        \
+    }                                                                                                                  \
+    static const struct simulated_entry name##_entry(#name, name, sizeof(type));                                       \
+    static void name##_body(const type &arguments)
 
 struct simulated_entry {
-    simulated_entry(const char *name, void (*kernel)(const struct kernel_arguments &arguments))
+    simulated_entry(const char *name, void (*kernel)(const struct kernel_arguments &arguments), uint32_t bytes)
     {
-        simulated_register(name, kernel);
+        simulated_register(name, kernel, bytes);
     }
 };
 

@@ -15,6 +15,7 @@ namespace simgpu
 struct named_kernel {
     const char *name;
     kernel_body kernel;
+    uint32_t argument_bytes;
 };
 
 /* Filled before main: must not depend on the order of initialisation. */
@@ -24,10 +25,13 @@ static std::vector<struct named_kernel> &named_kernels()
     return kernels;
 }
 
-kernel_body kernel_find(const char *name)
+kernel_body kernel_find(const char *name, uint32_t *argument_bytes)
 {
     for (const struct named_kernel &named : named_kernels()) {
         if (strcmp(named.name, name) == 0) {
+            if (argument_bytes != nullptr) {
+                *argument_bytes = named.argument_bytes;
+            }
             return named.kernel;
         }
     }
@@ -290,9 +294,9 @@ static uint64_t claim(uint64_t old, uint64_t)
 
 using namespace simgpu;
 
-extern "C" void simulated_register(const char *name, kernel_body kernel)
+extern "C" void simulated_register(const char *name, kernel_body kernel, uint32_t bytes)
 {
-    named_kernels().push_back({name, kernel});
+    named_kernels().push_back({name, kernel, bytes});
 }
 
 extern "C" void simulated_load(const void *from, void *value, uint32_t bytes, enum simulated_order order,

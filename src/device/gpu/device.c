@@ -15,6 +15,7 @@
 #include "base/process.h"
 #include "device/gpu/context.h"
 #include "device/gpu/gpu_device.h"
+#include "device/gpu/gpu_graphs.h"
 #include "device/gpu/group.h"
 #include "device/gpu/known_bad.h"
 #include "device/gpu/memory.h"
@@ -213,6 +214,7 @@ void gpu_device_close(struct device *device)
         *link = device->next;
         struct context_scope scope;
         if (context_enter(device, CONTEXT_MANAGES, &scope) == TUTTI_OK) {
+            row_words_free(device);
             module_unload(device->driver, &device->modules);
             context_leave(&scope);
         }
@@ -277,7 +279,7 @@ static tutti_status hip_open(int ordinal, struct device **device)
 /* What a backend has in common with its vendor's collectives. */
 #define DEVICE_OPS(name_of, probe_of, open_of)                                                                         \
     .abi = DEVICE_ABI, .name = (name_of), .probe = (probe_of), .open = (open_of), .close = gpu_device_close,           \
-    .describe = describe, .shared_bytes = gpu_group_shared_bytes
+    .describe = describe, .shared_bytes = gpu_group_shared_bytes, .graphs = &gpu_graph_ops
 
 #define GROUP_OPS                                                                                                      \
     .deterministic = true, .group_create = gpu_group_create, .group_export = gpu_group_export,                         \

@@ -25,6 +25,7 @@ typedef void *driver_module;
 typedef void *driver_function;
 typedef void *driver_stream;
 typedef void *driver_graph;
+typedef void *driver_executable; /* a graph that can be launched */
 typedef void *driver_node;
 typedef void *driver_object;
 typedef uint64_t driver_memory; /* an allocation that is not an address: CUmemGenericAllocationHandle */
@@ -97,6 +98,7 @@ enum driver_capture_mode { DRIVER_MODE_GLOBAL, DRIVER_MODE_THREAD_LOCAL, DRIVER_
 #define DRIVER_USER_OBJECT_NO_SYNC 1u
 #define DRIVER_USER_OBJECT_MOVE 1u
 #define DRIVER_ADD_DEPENDENCIES 0u
+#define DRIVER_FREE_ON_LAUNCH 1u /* a graph that is launched again frees what its last launch left allocated */
 #define DRIVER_LAUNCH_PROGRAMMATIC 6
 #define DRIVER_NODE_ALLOCATES 10 /* a graph's node */
 enum driver_pointer_attribute {
@@ -143,6 +145,7 @@ struct driver_vendor {
     int memory_types_since;                   /* before this version the types are numbered one lower */
     unsigned host_flags;                      /* host_alloc: portable, mapped, coherent */
     unsigned uncached_flag, coherent_flag;    /* alloc_with_flags */
+    bool executables_stand_alone;             /* they need the graph that they were made from no more */
     const char *toolkit;                      /* "nvcc": what compiles this vendor's kernels */
 };
 
@@ -212,6 +215,8 @@ struct driver {
     driver_result (*copy_to_device)(driver_address to, const void *from, size_t bytes, driver_stream stream);
     driver_result (*pointer_attributes)(unsigned count, int *attributes, void **values, driver_address address);
 
+    driver_result (*memory_info)(size_t *free_bytes, size_t *all_bytes); /* of the current device */
+
     driver_result (*stream_create)(driver_stream *stream, unsigned flags);
     driver_result (*stream_destroy)(driver_stream stream);
     driver_result (*stream_synchronize)(driver_stream stream);
@@ -227,6 +232,13 @@ struct driver {
                                    unsigned flags);
     driver_result (*object_release)(driver_object object, unsigned references);
     driver_result (*graph_retain)(driver_graph graph, driver_object object, unsigned references, unsigned flags);
+    driver_result (*capture_begin)(driver_stream stream, int mode);
+    driver_result (*capture_end)(driver_stream stream, driver_graph *graph);
+    driver_result (*graph_instantiate)(driver_executable *executable, driver_graph graph, unsigned long long flags);
+    driver_result (*graph_upload)(driver_executable executable, driver_stream stream); /* optional */
+    driver_result (*graph_launch)(driver_executable executable, driver_stream stream);
+    driver_result (*executable_destroy)(driver_executable executable);
+    driver_result (*graph_destroy)(driver_graph graph);
     driver_result (*graph_nodes)(driver_graph graph, driver_node *nodes, size_t *count);
     driver_result (*graph_node_type)(driver_node node, int *type);
     driver_result (*graph_memory)(driver_node node, struct driver_graph_memory *memory);

@@ -58,6 +58,7 @@ static const struct driver_symbol symbols[] = {
     NEEDED(copy_to_host, "cuMemcpyDtoHAsync_v2"),
     NEEDED(copy_to_device, "cuMemcpyHtoDAsync_v2"),
     NEEDED(pointer_attributes, "cuPointerGetAttributes"),
+    NEEDED(memory_info, "cuMemGetInfo_v2"),
     NEEDED(stream_create, "cuStreamCreate"),
     NEEDED(stream_destroy, "cuStreamDestroy_v2"),
     NEEDED(stream_synchronize, "cuStreamSynchronize"),
@@ -68,6 +69,13 @@ static const struct driver_symbol symbols[] = {
     NEEDED(object_create, "cuUserObjectCreate"),
     NEEDED(object_release, "cuUserObjectRelease"),
     NEEDED(graph_retain, "cuGraphRetainUserObject"),
+    NEEDED(capture_begin, "cuStreamBeginCapture_v2"),
+    NEEDED(capture_end, "cuStreamEndCapture"),
+    NEEDED(graph_instantiate, "cuGraphInstantiateWithFlags"),
+    OPTIONAL(graph_upload, "cuGraphUpload"),
+    NEEDED(graph_launch, "cuGraphLaunch"),
+    NEEDED(executable_destroy, "cuGraphExecDestroy"),
+    NEEDED(graph_destroy, "cuGraphDestroy"),
     OPTIONAL(graph_nodes, "cuGraphGetNodes"),
     OPTIONAL(graph_node_type, "cuGraphNodeGetType"),
     OPTIONAL(graph_memory, "cuGraphMemAllocNodeGetParams"),
@@ -96,5 +104,6 @@ const struct driver_vendor driver_cuda = {
     .memory_type_host = 1,
     .memory_type_device = 2,
     .host_flags = 1u | 2u, /* portable, mapped */
+    .executables_stand_alone = true,
     .toolkit = "nvcc",
 };

@@ -29,8 +29,9 @@ struct device {
     int multiprocessors, capability;     /* 90 for 9.0 */
     bool has_vmm, has_fd_export, reads_any_memory;
     struct module_set modules;
-    tutti_status kernels;       /* whether they could be loaded; a group that needs them fails with it */
-    char kernels_sentence[256]; /* and with this */
+    tutti_status kernels;        /* whether they could be loaded; a group that needs them fails with it */
+    char kernels_sentence[256];  /* and with this */
+    struct row_words *row_words; /* gpu_graphs.c's, under its lock; NULL until there is a runner */
     /* Private to device.c, under its lock. */
     unsigned references;
     uint64_t generation;       /* the process that opened it: a driver does not survive a fork */

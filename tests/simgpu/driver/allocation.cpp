@@ -211,6 +211,16 @@ struct memory_answer allocation_ask(uint64_t address)
     return answer;
 }
 
+uint64_t allocation_bytes(int ordinal)
+{
+    uint64_t bytes = 0;
+    for (const auto &entry : memories.allocations) {
+        bool counts = entry.second.kind != memory_class::host && entry.second.kind != memory_class::imported;
+        bytes += counts && entry.second.ordinal == ordinal ? entry.second.bytes : 0;
+    }
+    return bytes;
+}
+
 /* -- IPC ------------------------------------------------------------------------------------------- */
 
 int ipc_export(uint8_t handle[64], uint64_t address)

@@ -134,6 +134,8 @@ struct memory_answer {
 int allocation_make(uint64_t *address, size_t bytes, memory_class kind);
 int allocation_free(uint64_t address, memory_class kind); /* waits for the device */
 struct memory_answer allocation_ask(uint64_t address);
+/* With the lock: of the device's memory, what this process has. */
+uint64_t allocation_bytes(int ordinal);
 /* With the lock: an address for memory that is there from a graph's allocation to its release. */
 int graph_memory_reserve(uint64_t *address, size_t bytes, int ordinal);
 int graph_memory_appear(uint64_t address);

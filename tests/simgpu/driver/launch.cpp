@@ -14,6 +14,7 @@ namespace simgpu
 
 struct function {
     kernel_body kernel;
+    uint32_t argument_bytes;
 };
 
 int module_make(void **module, const void *image)
@@ -46,11 +47,12 @@ int module_find(void **function, void *module, const char *name)
             return SUCCESS;
         }
     }
-    kernel_body kernel = kernel_find(name);
+    uint32_t argument_bytes = 0;
+    kernel_body kernel = kernel_find(name, &argument_bytes);
     if (kernel == nullptr) {
         return NOT_FOUND;
     }
-    known.emplace_back(name, new simgpu::function{kernel});
+    known.emplace_back(name, new simgpu::function{kernel, argument_bytes});
     handle_add(known.back().second);
     *function = known.back().second;
     return SUCCESS;
@@ -122,8 +124,8 @@ int function_launch(void *function, uint32_t blocks, uint32_t threads, bool prog
         return INVALID_VALUE; /* the last: its blocks would wait for others that do not fit beside them */
     }
     kernel_body kernel = static_cast<struct function *>(function)->kernel;
-    struct kernel_arguments arguments;
-    memcpy(&arguments, parameters[0], sizeof(arguments));
+    struct kernel_arguments arguments = {};
+    memcpy(&arguments, parameters[0], static_cast<struct function *>(function)->argument_bytes);
     return queue_submit(queue, held, NODE_KERNEL, [kernel, arguments, blocks, threads, programmatic](struct queue &on) {
         return run(on, kernel, arguments, blocks, threads, programmatic);
     });
