@@ -21,8 +21,10 @@
 struct forward;
 struct forward_step;
 struct matrix;
+struct matrix_stack;
 struct replay_call;
 struct weights_source;
+struct weights_stack;
 
 struct compute {
     const struct compute_ops *ops;
@@ -60,6 +62,11 @@ struct compute_ops {
     void (*matrix_destroy)(struct compute *compute, struct matrix *matrix); /* data == NULL is allowed */
     bool (*matrix_fill)(struct compute *compute, struct matrix *matrix, size_t first,
                         const struct weights_source *source); /* as weights_fill */
+    bool (*stack_create)(struct compute *compute, struct matrix_stack *stack, size_t count, size_t inputs,
+                         size_t outputs);                                       /* zero */
+    void (*stack_destroy)(struct compute *compute, struct matrix_stack *stack); /* data == NULL is allowed */
+    bool (*stack_fill)(struct compute *compute, const struct matrix_stack *stack, size_t first,
+                       const struct weights_stack *weights); /* as weights_fill_stack */
 
     /* -- streams and graphs -------------------------------------------------------------------------- */
     tutti_status (*stream_create)(struct compute *compute, tutti_stream *stream);

@@ -8,6 +8,8 @@
 #include "cublas.h"
 #include "gpu.h"
 
+struct model;
+
 /* Made by the build from compute_kernels.cu; 0 bytes if there was no nvcc. */
 extern const unsigned char compute_kernels_image[] __attribute__((visibility("hidden")));
 extern const uint64_t compute_kernels_image_bytes __attribute__((visibility("hidden")));
@@ -19,6 +21,12 @@ enum gpu_step_kernel {
     KERNEL_CACHE,
     KERNEL_ATTEND,
     KERNEL_SWIGLU,
+    KERNEL_FILL_STACK,
+    KERNEL_ROUTE,
+    KERNEL_GROUP,
+    KERNEL_EXPERTS_UP,
+    KERNEL_EXPERTS_DOWN,
+    KERNEL_EXPERTS_SUM,
     KERNEL_TO_WIRE,
     KERNEL_ADD,
     KERNEL_PICK,
@@ -66,7 +74,21 @@ void compute_gpu_detach(struct compute *compute, struct forward *forward);
 void compute_gpu_stage(struct compute *compute, struct forward *forward);
 bool compute_gpu_warm(struct compute *compute, struct forward *forward, int rows, int picks, tutti_stream stream);
 tutti_status compute_gpu_enqueue(struct compute *compute, const struct forward_step *step, tutti_stream stream);
+/* How many blocks an element-wise kernel of `count` elements gets. */
+unsigned compute_gpu_blocks(size_t count);
 tutti_status compute_gpu_launch(struct compute *compute, enum gpu_step_kernel kernel, const struct gpu_launch *how,
                                 tutti_stream stream, void *arguments);
+
+/* compute_gpu_experts.c */
+bool compute_gpu_stack_create(struct compute *compute, struct matrix_stack *stack, size_t count, size_t inputs,
+                              size_t outputs);
+void compute_gpu_stack_destroy(struct compute *compute, struct matrix_stack *stack);
+bool compute_gpu_stack_fill(struct compute *compute, const struct matrix_stack *stack, size_t first,
+                            const struct weights_stack *weights);
+/* Whether the kernels take the model's experts; else a sentence. */
+bool compute_gpu_experts_fit(struct compute *compute, const struct model *model);
+tutti_status compute_gpu_route(struct compute *compute, const struct forward_step *step, tutti_stream stream);
+tutti_status compute_gpu_experts(struct compute *compute, const struct forward_step *step, tutti_stream stream);
+tutti_status compute_gpu_experts_sum(struct compute *compute, const struct forward_step *step, tutti_stream stream);
 
 #endif

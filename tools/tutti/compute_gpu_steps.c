@@ -55,6 +55,9 @@ bool compute_gpu_attach(struct compute *compute, struct forward *forward)
                        head_dim, KERNEL_HEAD_DIM_MAX);
         return false;
     }
+    if (!compute_gpu_experts_fit(compute, forward->model)) {
+        return false;
+    }
     struct gpu_attached *attached = calloc(1, sizeof(*attached));
     if (attached == NULL) {
         (void)snprintf(compute->sentence, sizeof(compute->sentence), "out of memory");
@@ -64,7 +67,9 @@ bool compute_gpu_attach(struct compute *compute, struct forward *forward)
     attached->picks_at = aligned(sizeof(struct kernel_counts));
     attached->rows_at = aligned(attached->picks_at + (size_t)forward->picks_max * sizeof(int32_t));
     attached->packed_bytes = attached->rows_at + (size_t)forward->rows_max * sizeof(struct kernel_row);
-    return compute_gpu_note(compute, attach_memory(forward, attached)) == TUTTI_OK;
+    tutti_status status = compute_gpu_note(compute, attach_memory(forward, attached));
+    forward->row_word = &((const struct kernel_counts *)(const void *)attached->inputs)->real_rows;
+    return status == TUTTI_OK;
 }
 
 void compute_gpu_detach(struct compute *compute, struct forward *forward)
@@ -125,7 +130,7 @@ static struct kernel_inputs inputs_of(const struct forward *forward)
 
 /* -- steps ------------------------------------------------------------------------------------------- */
 
-static unsigned blocks_of(size_t count)
+unsigned compute_gpu_blocks(size_t count)
 {
     size_t blocks = (count + KERNEL_THREADS - 1) / KERNEL_THREADS;
     return (unsigned)(blocks < ELEMENT_BLOCKS_MAX ? blocks : ELEMENT_BLOCKS_MAX);
@@ -225,7 +230,8 @@ static tutti_status step_swiglu(struct compute *compute, const struct forward_st
                                       .rows = (size_t)step->plan->rows,
                                       .width = (size_t)forward->model->ffn,
                                       .grid = forward_grid(forward, GRID_ACTIVATED)};
-    const struct gpu_launch how = {.blocks = {blocks_of(arguments.rows * arguments.width)}, .threads = KERNEL_THREADS};
+    const struct gpu_launch how = {.blocks = {compute_gpu_blocks(arguments.rows * arguments.width)},
+                                   .threads = KERNEL_THREADS};
     return compute_gpu_launch(compute, KERNEL_SWIGLU, &how, stream, &arguments);
 }
 
@@ -236,7 +242,7 @@ static tutti_status step_sum(struct compute *compute, const struct forward_step 
                                    .partial = forward->partial,
                                    .wire = forward->model->numerics == NUMERICS_REAL ? forward->wire : NULL,
                                    .count = (size_t)step->plan->rows * (size_t)forward->model->shape.hidden};
-    const struct gpu_launch how = {.blocks = {blocks_of(arguments.count)}, .threads = KERNEL_THREADS};
+    const struct gpu_launch how = {.blocks = {compute_gpu_blocks(arguments.count)}, .threads = KERNEL_THREADS};
     return compute_gpu_launch(compute, step->kind == FORWARD_ADD ? KERNEL_ADD : KERNEL_TO_WIRE, &how, stream,
                               &arguments);
 }
@@ -268,12 +274,32 @@ tutti_status compute_gpu_enqueue(struct compute *compute, const struct forward_s
 {
     static tutti_status (*const bodies[FORWARD_COMPUTED])(struct compute *, const struct forward_step *,
                                                           tutti_stream) = {
-        [FORWARD_EMBED] = step_embed, [FORWARD_NORM] = step_norm,     [FORWARD_PRODUCT] = step_product,
-        [FORWARD_CACHE] = step_cache, [FORWARD_ATTEND] = step_attend, [FORWARD_SWIGLU] = step_swiglu,
-        [FORWARD_TO_WIRE] = step_sum, [FORWARD_ADD] = step_sum,       [FORWARD_NORM_PICKED] = step_norm,
+        [FORWARD_EMBED] = step_embed,
+        [FORWARD_NORM] = step_norm,
+        [FORWARD_PRODUCT] = step_product,
+        [FORWARD_CACHE] = step_cache,
+        [FORWARD_ATTEND] = step_attend,
+        [FORWARD_SWIGLU] = step_swiglu,
+        [FORWARD_TO_WIRE] = step_sum,
+        [FORWARD_ADD] = step_sum,
+        [FORWARD_NORM_PICKED] = step_norm,
         [FORWARD_PICK] = step_pick,
+        [FORWARD_ROUTE] = compute_gpu_route,
+        [FORWARD_EXPERTS] = compute_gpu_experts,
+        [FORWARD_EXPERTS_SUM] = compute_gpu_experts_sum,
     };
     return bodies[step->kind](compute, step, stream);
+}
+
+static tutti_status warm_mlp(struct compute *compute, const struct forward *forward, const struct layer_weights *layer,
+                             int rows, tutti_stream stream)
+{
+    if (forward->model->shape.experts > 0) {
+        return multiply(compute, &layer->router, forward->normed, forward->router_logits, rows, stream);
+    }
+    tutti_status status = multiply(compute, &layer->gate_up, forward->normed, forward->gate_up, rows, stream);
+    return status == TUTTI_OK ? multiply(compute, &layer->down, forward->activated, forward->partial, rows, stream)
+                              : status;
 }
 
 /* cuBLAS loads a kernel when it first takes it, which may need what a capture forbids. All layers have the same shapes, and
@@ -284,8 +310,7 @@ bool compute_gpu_warm(struct compute *compute, struct forward *forward, int rows
     const struct layer_weights *layer = &model->layers[0];
     return multiply(compute, &layer->query_key_value, forward->normed, forward->qkv, rows, stream) == TUTTI_OK &&
            multiply(compute, &layer->output, forward->attended, forward->partial, rows, stream) == TUTTI_OK &&
-           multiply(compute, &layer->gate_up, forward->normed, forward->gate_up, rows, stream) == TUTTI_OK &&
-           multiply(compute, &layer->down, forward->activated, forward->partial, rows, stream) == TUTTI_OK &&
+           warm_mlp(compute, forward, layer, rows, stream) == TUTTI_OK &&
            multiply(compute, &model->head, forward->picked, forward->shard, picks, stream) == TUTTI_OK &&
            compute_gpu_note(compute, gpu_stream_wait(stream)) == TUTTI_OK;
 }

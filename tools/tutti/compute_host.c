@@ -110,6 +110,26 @@ static bool host_matrix_fill(struct compute *compute, struct matrix *matrix, siz
     return weights_fill(matrix, first, source);
 }
 
+static bool host_stack_create(struct compute *compute, struct matrix_stack *stack, size_t count, size_t inputs,
+                              size_t outputs)
+{
+    (void)compute;
+    return matrix_stack_create(stack, count, inputs, outputs);
+}
+
+static void host_stack_destroy(struct compute *compute, struct matrix_stack *stack)
+{
+    (void)compute;
+    matrix_stack_destroy(stack);
+}
+
+static bool host_stack_fill(struct compute *compute, const struct matrix_stack *stack, size_t first,
+                            const struct weights_stack *weights)
+{
+    (void)compute;
+    return weights_fill_stack(stack, first, weights);
+}
+
 /* -- streams and graphs --------------------------------------------------------------------------- */
 
 static tutti_status host_stream_create(struct compute *compute, tutti_stream *stream)
@@ -177,6 +197,7 @@ static bool host_attach(struct compute *compute, struct forward *forward)
     (void)compute;
     forward->outputs.picks = calloc((size_t)forward->picks_max, sizeof(*forward->outputs.picks));
     forward->outputs.logits = forward->logits;
+    forward->row_word = &forward->inputs.real_rows;
     return forward->outputs.picks != NULL;
 }
 
@@ -248,6 +269,9 @@ static const struct compute_ops host_ops = {
     .matrix_create = host_matrix_create,
     .matrix_destroy = host_matrix_destroy,
     .matrix_fill = host_matrix_fill,
+    .stack_create = host_stack_create,
+    .stack_destroy = host_stack_destroy,
+    .stack_fill = host_stack_fill,
     .stream_create = host_stream_create,
     .stream_destroy = host_stream_destroy,
     .synchronize = host_synchronize,

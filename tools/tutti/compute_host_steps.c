@@ -169,6 +169,85 @@ static void step_swiglu(void *argument)
     }
 }
 
+static struct experts_work routing_of(const struct forward *forward)
+{
+    size_t pairs = forward_pairs(forward, (size_t)forward->rows_max);
+    return experts_work_in(forward->routing, pairs, (size_t)forward->model->shape.experts);
+}
+
+/* The real rows of a pass of so many rows. */
+static size_t rows_to_route(const struct forward_step *step)
+{
+    size_t rows = (size_t)step->plan->rows;
+    size_t real = *step->plan->forward->row_word;
+    return real < rows ? real : rows;
+}
+
+static void step_route(void *argument)
+{
+    const struct forward_step *step = argument;
+    const struct forward *forward = step->plan->forward;
+    struct experts_work work = routing_of(forward);
+    size_t experts = (size_t)forward->model->shape.experts;
+    size_t top = (size_t)forward->model->shape.top;
+    size_t rows = (size_t)step->plan->rows;
+    size_t real = rows_to_route(step);
+    for (size_t row = 0; row < real; row++) {
+        experts_route(forward->router_logits + row * experts, experts, top, work.routes + row * top);
+    }
+    for (size_t pair = real * top; pair < rows * top; pair++) {
+        work.routes[pair] = (struct expert_route){.expert = -1};
+    }
+    experts_group(&work, real * top, experts);
+}
+
+/* An expert's rows, gathered in expert_out, which nobody needs yet; what comes out stands in the order of the items. */
+static void step_experts(void *argument)
+{
+    const struct forward_step *step = argument;
+    const struct forward *forward = step->plan->forward;
+    const struct experts_work work = routing_of(forward);
+    const struct matrix_stack *stack = &forward->model->layers[step->layer].experts_gate_up;
+    size_t hidden = stack->inputs;
+    size_t ffn = (size_t)forward->model->ffn;
+    for (uint32_t i = 0; i < *work.item_count; i++) {
+        const struct expert_item item = work.items[i];
+        const struct matrix matrix = matrix_stack_at(stack, (size_t)item.expert);
+        const int32_t *pairs = work.order + item.first;
+        for (int32_t n = 0; n < item.count; n++) {
+            const float *row = forward->normed + (size_t)(pairs[n] / forward->model->shape.top) * hidden;
+            memcpy(forward->expert_out + (size_t)n * hidden, row, hidden * sizeof(float));
+        }
+        matrix_multiply(&matrix, forward->expert_out, forward->gate_up, (size_t)item.count);
+        for (int32_t n = 0; n < item.count; n++) {
+            const float *gate = forward->gate_up + (size_t)n * 2 * ffn;
+            rows_swiglu_weighted(gate, gate + ffn, forward->activated + (size_t)(item.first + n) * ffn, ffn,
+                                 work.routes[pairs[n]].weight, forward_grid(forward, GRID_ROUTED));
+        }
+    }
+}
+
+/* Added by index of the expert. */
+static void step_experts_sum(void *argument)
+{
+    const struct forward_step *step = argument;
+    const struct forward *forward = step->plan->forward;
+    const struct experts_work work = routing_of(forward);
+    const struct matrix_stack *stack = &forward->model->layers[step->layer].experts_down;
+    size_t hidden = stack->outputs;
+    memset(forward->partial, 0, (size_t)step->plan->rows * hidden * sizeof(float));
+    for (uint32_t i = 0; i < *work.item_count; i++) {
+        const struct expert_item item = work.items[i];
+        const struct matrix matrix = matrix_stack_at(stack, (size_t)item.expert);
+        matrix_multiply(&matrix, forward->activated + (size_t)item.first * stack->inputs, forward->expert_out,
+                        (size_t)item.count);
+        for (int32_t n = 0; n < item.count; n++) {
+            size_t row = (size_t)(work.order[item.first + n] / forward->model->shape.top);
+            rows_add(forward->partial + row * hidden, forward->expert_out + (size_t)n * hidden, hidden);
+        }
+    }
+}
+
 static void step_to_wire(void *argument)
 {
     const struct forward_step *step = argument;
@@ -189,10 +268,19 @@ static void step_pick(void *argument)
 tutti_status compute_host_enqueue(struct compute *compute, const struct forward_step *step, tutti_stream stream)
 {
     static const tutti_host_function bodies[FORWARD_COMPUTED] = {
-        [FORWARD_EMBED] = step_embed,     [FORWARD_NORM] = step_norm,     [FORWARD_PRODUCT] = step_product,
-        [FORWARD_CACHE] = step_cache,     [FORWARD_ATTEND] = step_attend, [FORWARD_SWIGLU] = step_swiglu,
-        [FORWARD_TO_WIRE] = step_to_wire, [FORWARD_ADD] = step_add,       [FORWARD_NORM_PICKED] = step_norm_picked,
+        [FORWARD_EMBED] = step_embed,
+        [FORWARD_NORM] = step_norm,
+        [FORWARD_PRODUCT] = step_product,
+        [FORWARD_CACHE] = step_cache,
+        [FORWARD_ATTEND] = step_attend,
+        [FORWARD_SWIGLU] = step_swiglu,
+        [FORWARD_TO_WIRE] = step_to_wire,
+        [FORWARD_ADD] = step_add,
+        [FORWARD_NORM_PICKED] = step_norm_picked,
         [FORWARD_PICK] = step_pick,
+        [FORWARD_ROUTE] = step_route,
+        [FORWARD_EXPERTS] = step_experts,
+        [FORWARD_EXPERTS_SUM] = step_experts_sum,
     };
     return compute_note(compute, tutti_host_enqueue(stream, bodies[step->kind], (void *)step));
 }

@@ -310,6 +310,8 @@ KERNEL(tutti_swiglu, struct kernel_swiglu)
     }
 }
 
+#include "compute_kernels_experts.h"
+
 KERNEL(tutti_to_wire, struct kernel_sum)
 {
     for (size_t i = first_index(); i < a.count; i += index_step()) {

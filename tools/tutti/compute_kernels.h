@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "model_experts.h"
 #include "model_rows.h"
 #include "model_weights.h"
 
@@ -38,6 +39,13 @@ struct kernel_fill {
     float *out; /* [cut.rows][outputs] */
     size_t outputs, first;
     struct weights_source source;
+    float unit;
+};
+
+struct kernel_fill_stack {
+    uint16_t *out; /* [count][outputs][cut.rows] */
+    size_t outputs, first, count;
+    struct weights_stack stack;
     float unit;
 };
 
@@ -78,6 +86,32 @@ struct kernel_swiglu {
     float *out;
     size_t rows, width;
     float grid;
+};
+
+struct kernel_route {
+    const uint32_t *row_word;
+    const float *logits; /* [rows][experts] */
+    struct experts_work work;
+    int rows, experts, top;
+};
+
+/* A product of each pair's row and its expert's weights, [experts][outputs][inputs]. Blocks: tiles of columns (x), items (y). */
+struct kernel_experts {
+    struct experts_work work;
+    const float *in;
+    const uint16_t *weights;
+    float *out;
+    int inputs, outputs, top;
+    int team;   /* this many threads share a column, a power of two, 32 at most */
+    float grid; /* of what comes out */
+};
+
+struct kernel_experts_sum {
+    const uint32_t *row_word;
+    const float *in; /* [rows][top][width] */
+    float *out;      /* [rows][width] */
+    size_t rows, width;
+    int top;
 };
 
 /* to_wire reads partial and writes wire; add reads wire, or partial if there is none. */

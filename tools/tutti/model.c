@@ -11,6 +11,10 @@
 /* The head is a little louder than the rest, so that the best token stands clear of the second best. */
 #define HEAD_LOUDER 1
 
+/* So is the router: a row's experts shall weigh differently, and so shall each of them beside the whole. */
+#define ROUTER_LOUDER 1
+#define EXPERT_LOUDER 1
+
 /* -- memory of the computer ------------------------------------------------------------------------ */
 
 /* `count` floats with these values. NULL if memory ran out. */
@@ -50,9 +54,18 @@ static bool layer_allocate(const struct model *model, struct layer_weights *laye
     size_t ffn = (size_t)model->ffn;
     size_t query = (size_t)model->heads * head_dim;
     size_t kv = (size_t)model->kv_heads * head_dim;
-    return matrix_make(compute, &layer->query_key_value, hidden, query + 2 * kv) &&
-           matrix_make(compute, &layer->output, query, hidden) &&
-           matrix_make(compute, &layer->gate_up, hidden, 2 * ffn) && matrix_make(compute, &layer->down, ffn, hidden);
+    size_t experts = (size_t)model->shape.experts;
+    if (!matrix_make(compute, &layer->query_key_value, hidden, query + 2 * kv) ||
+        !matrix_make(compute, &layer->output, query, hidden)) {
+        return false;
+    }
+    if (experts == 0) {
+        return matrix_make(compute, &layer->gate_up, hidden, 2 * ffn) &&
+               matrix_make(compute, &layer->down, ffn, hidden);
+    }
+    return matrix_make(compute, &layer->router, hidden, experts) &&
+           compute->ops->stack_create(compute, &layer->experts_gate_up, experts, hidden, 2 * ffn) &&
+           compute->ops->stack_create(compute, &layer->experts_down, experts, ffn, hidden);
 }
 
 static void layer_free(struct compute *compute, struct layer_weights *layer)
@@ -65,6 +78,9 @@ static void layer_free(struct compute *compute, struct layer_weights *layer)
     compute->ops->matrix_destroy(compute, &layer->output);
     compute->ops->matrix_destroy(compute, &layer->gate_up);
     compute->ops->matrix_destroy(compute, &layer->down);
+    compute->ops->matrix_destroy(compute, &layer->router);
+    compute->ops->stack_destroy(compute, &layer->experts_gate_up);
+    compute->ops->stack_destroy(compute, &layer->experts_down);
 }
 
 static bool layer_gains(const struct model *model, struct layer_weights *layer, int index)
@@ -97,6 +113,39 @@ static bool matrix_take(const struct model *model, struct matrix *matrix, int la
     return compute->ops->matrix_fill(compute, matrix, part.first, &source);
 }
 
+static bool stack_take(const struct model *model, const struct matrix_stack *stack, int layer, struct part part,
+                       int rows_of_one)
+{
+    struct compute *compute = model->compute;
+    const struct weights_stack weights = {{part.tensor, layer, part.cut, part.inner, part.louder, model->numerics},
+                                          (size_t)rows_of_one};
+    return compute->ops->stack_fill(compute, stack, part.first, &weights);
+}
+
+/* One MLP, or those of all experts: each expert is cut like the one. */
+static bool mlp_fill(const struct model *model, struct layer_weights *layer, int index)
+{
+    int inner = model->shape.hidden;
+    int ffn_inner = model->shape.ffn;
+    size_t hidden = (size_t)inner;
+    size_t ffn = (size_t)model->ffn;
+    size_t first = (size_t)model->rank * ffn;
+    struct part gate = {0, TENSOR_GATE, {0, hidden, first, ffn}, inner, 0};
+    struct part up = {ffn, TENSOR_UP, {0, hidden, first, ffn}, inner, 0};
+    struct part down = {0, TENSOR_DOWN, {first, ffn, 0, hidden}, ffn_inner, 0};
+    if (model->shape.experts == 0) {
+        return matrix_take(model, &layer->gate_up, index, gate) && matrix_take(model, &layer->gate_up, index, up) &&
+               matrix_take(model, &layer->down, index, down);
+    }
+    const struct weights_cut router_cut = {0, hidden, 0, (size_t)model->shape.experts};
+    down.louder = EXPERT_LOUDER;
+    return matrix_take(model, &layer->router, index,
+                       (struct part){0, TENSOR_ROUTER, router_cut, inner, ROUTER_LOUDER}) &&
+           stack_take(model, &layer->experts_gate_up, index, gate, inner) &&
+           stack_take(model, &layer->experts_gate_up, index, up, inner) &&
+           stack_take(model, &layer->experts_down, index, down, ffn_inner);
+}
+
 /* Column-parallel tensors are cut by outputs, row-parallel ones by inputs. */
 static bool layer_fill(const struct model *model, struct layer_weights *layer, int index)
 {
@@ -106,21 +155,18 @@ static bool layer_fill(const struct model *model, struct layer_weights *layer, i
     size_t rank = (size_t)model->rank;
     size_t query = (size_t)model->heads * (size_t)model->shape.head_dim;
     size_t kv = (size_t)model->kv_heads * (size_t)model->shape.head_dim;
-    size_t ffn = (size_t)model->ffn;
+    /* The first of this rank's; where there are more ranks than heads, several have the same one. */
+    size_t kv_first = rank * (size_t)model->shape.kv_heads / (size_t)model->world * (size_t)model->shape.head_dim;
     const struct weights_cut query_cut = {0, hidden, rank * query, query};
-    const struct weights_cut kv_cut = {0, hidden, rank * kv, kv};
-    const struct weights_cut ffn_cut = {0, hidden, rank * ffn, ffn};
+    const struct weights_cut kv_cut = {0, hidden, kv_first, kv};
     const struct weights_cut output_cut = {rank * query, query, 0, hidden};
-    const struct weights_cut down_cut = {rank * ffn, ffn, 0, hidden};
     struct matrix *qkv = &layer->query_key_value;
     return layer_gains(model, layer, index) &&
            matrix_take(model, qkv, index, (struct part){0, TENSOR_QUERY, query_cut, inner, 0}) &&
            matrix_take(model, qkv, index, (struct part){query, TENSOR_KEY, kv_cut, inner, 0}) &&
            matrix_take(model, qkv, index, (struct part){query + kv, TENSOR_VALUE, kv_cut, inner, 0}) &&
            matrix_take(model, &layer->output, index, (struct part){0, TENSOR_OUTPUT, output_cut, heads_inner, 1}) &&
-           matrix_take(model, &layer->gate_up, index, (struct part){0, TENSOR_GATE, ffn_cut, inner, 0}) &&
-           matrix_take(model, &layer->gate_up, index, (struct part){ffn, TENSOR_UP, ffn_cut, inner, 0}) &&
-           matrix_take(model, &layer->down, index, (struct part){0, TENSOR_DOWN, down_cut, model->shape.ffn, 0});
+           mlp_fill(model, layer, index);
 }
 
 static bool head_fill(struct model *model)
@@ -186,7 +232,7 @@ struct model *model_create(struct compute *compute, const struct model_shape *sh
     model->rank = rank;
     model->world = world;
     model->heads = shape->heads / world;
-    model->kv_heads = shape->kv_heads / world;
+    model->kv_heads = shape->kv_heads > world ? shape->kv_heads / world : 1;
     model->ffn = shape->ffn / world;
     model->vocab_columns = (shape->vocab + world - 1) / world;
     model->positions = positions;

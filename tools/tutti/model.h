@@ -17,6 +17,9 @@ struct layer_weights {
     struct matrix output;             /* heads * head_dim to hidden: this rank's inputs */
     struct matrix gate_up;            /* hidden to 2 * ffn: this rank's columns of each, gate first */
     struct matrix down;               /* ffn to hidden: this rank's inputs */
+    /* In their place, in a mixture of experts: */
+    struct matrix router; /* hidden to experts, whole on every rank */
+    struct matrix_stack experts_gate_up, experts_down;
 };
 
 struct model {

@@ -30,13 +30,13 @@ static void inputs_destroy(struct forward_inputs *inputs)
     free(inputs->embeddings);
 }
 
-/* Every scratch buffer and its length: allocated, poisoned and freed by this one list. The last two are what the ranks reduce. */
+/* Every scratch buffer and its length, 0 for none: allocated, poisoned and freed by this one list. The last two are what the ranks reduce. */
 struct scratch {
     float **buffer;
     size_t bytes;
 };
-#define SCRATCH_COUNT 12
-#define SCRATCH_OWN 10
+#define SCRATCH_COUNT 15
+#define SCRATCH_OWN 13
 #define EXCHANGE_ALIGN 256u
 
 static void scratch_list(struct forward *forward, struct scratch list[SCRATCH_COUNT])
@@ -48,13 +48,18 @@ static void scratch_list(struct forward *forward, struct scratch list[SCRATCH_CO
     size_t head_dim = (size_t)model->shape.head_dim;
     size_t heads = (size_t)model->heads;
     size_t ffn = (size_t)model->ffn;
+    size_t experts = (size_t)model->shape.experts;
+    size_t pairs = forward_pairs(forward, (size_t)forward->rows_max);
     const struct scratch all[SCRATCH_COUNT] = {
         {&forward->hidden, rows * hidden},
         {&forward->normed, rows * hidden},
         {&forward->qkv, rows * (heads + 2 * (size_t)model->kv_heads) * head_dim},
         {&forward->attended, rows * heads * head_dim},
         {&forward->gate_up, rows * 2 * ffn},
-        {&forward->activated, rows * ffn},
+        {&forward->activated, experts > 0 ? pairs * ffn * sizeof(float) : rows * ffn},
+        {&forward->router_logits, rows * experts},
+        {&forward->routing, experts_work_bytes(pairs, experts)},
+        {&forward->expert_out, pairs * hidden * sizeof(float)},
         {&forward->picked, picks * hidden},
         {&forward->shard, picks * (size_t)model->vocab_columns},
         {&forward->logits, picks * forward->logits_stride},
@@ -121,6 +126,9 @@ bool forward_create(struct forward *forward, const struct model *model, const st
     struct scratch list[SCRATCH_COUNT];
     scratch_list(forward, list);
     for (size_t i = 0; i < SCRATCH_OWN && complete; i++) {
+        if (list[i].bytes == 0) {
+            continue;
+        }
         *list[i].buffer = compute->ops->alloc(compute, list[i].bytes);
         complete = *list[i].buffer != NULL;
     }
@@ -157,7 +165,9 @@ void forward_poison(struct forward *forward)
     struct scratch list[SCRATCH_COUNT];
     scratch_list(forward, list);
     for (size_t i = 0; i < SCRATCH_COUNT; i++) {
-        (void)compute->ops->spoil(compute, *list[i].buffer, list[i].bytes);
+        if (list[i].bytes > 0) {
+            (void)compute->ops->spoil(compute, *list[i].buffer, list[i].bytes);
+        }
     }
     size_t hidden = (size_t)forward->model->shape.hidden;
     memset(forward->outputs.picks, 0xff, (size_t)forward->picks_max * sizeof(*forward->outputs.picks));

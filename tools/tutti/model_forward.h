@@ -13,6 +13,7 @@
 
 #include "compute.h"
 #include "model.h"
+#include "model_experts.h"
 #include "model_kv.h"
 #include "model_rows.h"
 #include "tutti/tutti.h"
@@ -58,6 +59,11 @@ struct forward {
     float *hidden, *normed, *qkv, *attended, *gate_up, *activated, *partial, *picked, *shard, *logits, *scores;
     uint16_t *wire;    /* bf16, in real numerics; in */
     float *wire_words; /* this memory */
+    /* Likewise, of a mixture of experts: the routing is experts_work_in() of all rows' pairs. */
+    float *router_logits, *routing, *expert_out; /* expert_out: [rows_max * top][hidden] */
+    /* In the computer's memory: how many rows are real. Routing reads it when it runs; rows at and past it go to no expert.
+     * Set by the computer's attach(), before any pass is enqueued. */
+    const uint32_t *row_word;
 };
 
 /* How large a pass can be, */
@@ -83,6 +89,9 @@ enum forward_kind {
     FORWARD_CACHE,       /* norm (Qwen3) and RoPE of queries and keys; keys and values into the cache */
     FORWARD_ATTEND,      /* attended = attention of qkv's queries over the cache */
     FORWARD_SWIGLU,      /* activated = silu(gate) * up */
+    FORWARD_ROUTE,       /* routing = the experts of each real row, by router_logits */
+    FORWARD_EXPERTS,     /* activated = silu(gate) * up * the route's weight, of each pair */
+    FORWARD_EXPERTS_SUM, /* partial = the sum of the rows' pairs' down products; padding: 0 */
     FORWARD_TO_WIRE,     /* wire = partial as bf16 */
     FORWARD_ADD,         /* hidden += partial, or wire */
     FORWARD_NORM_PICKED, /* picked = norm(hidden) of the picked rows */
@@ -97,7 +106,7 @@ struct forward_plan;
 struct forward_step {
     const struct forward_plan *plan;
     enum forward_kind kind;
-    int layer;                   /* of CACHE and ATTEND */
+    int layer;                   /* of CACHE, ATTEND and EXPERTS* */
     const float *gains;          /* of norms */
     const struct matrix *matrix; /* of products, */
     const float *in;             /* with what they read */
@@ -124,6 +133,12 @@ void forward_plan_resize(struct forward_plan *plan, int rows, int picks);
 
 /* Enqueues, or captures, the whole pass. On failure some of it may have been enqueued, and the computer has the sentence. */
 tutti_status forward_plan_enqueue(struct forward_plan *plan, tutti_stream stream);
+
+/* How many (row, expert) pairs `rows` rows make. */
+static inline size_t forward_pairs(const struct forward *forward, size_t rows)
+{
+    return rows * (size_t)forward->model->shape.top;
+}
 
 /* The grid that a kind of values is put on; 0 in real numerics: none. */
 static inline float forward_grid(const struct forward *forward, float grid)

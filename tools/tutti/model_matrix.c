@@ -30,6 +30,28 @@ void matrix_destroy(struct matrix *matrix)
     matrix->data = NULL;
 }
 
+bool matrix_stack_create(struct matrix_stack *stack, size_t count, size_t inputs, size_t outputs)
+{
+    struct matrix all;
+    if (!matrix_create(&all, count * inputs, outputs)) {
+        return false;
+    }
+    *stack = (struct matrix_stack){all.data, count, inputs, outputs};
+    return true;
+}
+
+void matrix_stack_destroy(struct matrix_stack *stack)
+{
+    free(stack->data);
+    stack->data = NULL;
+}
+
+struct matrix matrix_stack_at(const struct matrix_stack *stack, size_t index)
+{
+    float *data = stack->data;
+    return (struct matrix){data + index * stack->inputs * stack->outputs, stack->inputs, stack->outputs};
+}
+
 /* How many columns the panel that begins at output `first` has: the last one may have fewer. */
 static size_t panel_width(const struct matrix *matrix, size_t first)
 {

@@ -18,12 +18,24 @@ struct matrix {
     size_t inputs, outputs;
 };
 
+/* Matrices of one size in one allocation: the experts of a layer. */
+struct matrix_stack {
+    void *data; /* of these functions: `count` matrices of floats; a GPU keeps its own, as bf16, output after output */
+    size_t count, inputs, outputs;
+};
+
 /* All zero. False if memory ran out. */
 bool matrix_create(struct matrix *matrix, size_t inputs, size_t outputs);
 void matrix_destroy(struct matrix *matrix);
 
 /* The weights of one input to outputs [first, first + count). */
 void matrix_put(struct matrix *matrix, size_t input, size_t first, const float *values, size_t count);
+
+bool matrix_stack_create(struct matrix_stack *stack, size_t count, size_t inputs, size_t outputs); /* likewise */
+void matrix_stack_destroy(struct matrix_stack *stack);
+
+/* One of them; borrowed. */
+struct matrix matrix_stack_at(const struct matrix_stack *stack, size_t index);
 
 /* out[rows][outputs] = in[rows][inputs] * matrix */
 void matrix_multiply(const struct matrix *matrix, const float *in, float *out, size_t rows);

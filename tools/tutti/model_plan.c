@@ -6,7 +6,7 @@
 #include "model_forward.h"
 
 /* At most: of a layer, and of the head. */
-#define LAYER_STEPS 15
+#define LAYER_STEPS 16
 #define HEAD_STEPS 4
 
 static void append(struct forward_plan *plan, struct forward_step step)
@@ -30,6 +30,24 @@ static void append_sum(struct forward_plan *plan)
     append(plan, (struct forward_step){.kind = FORWARD_ADD});
 }
 
+static void append_mlp(struct forward_plan *plan, const struct layer_weights *weights)
+{
+    const struct forward *forward = plan->forward;
+    append_product(plan, &weights->gate_up, forward->normed, forward->gate_up);
+    append(plan, (struct forward_step){.kind = FORWARD_SWIGLU});
+    append_product(plan, &weights->down, forward->activated, forward->partial);
+}
+
+/* Each rank has a part of every expert, as it has of the one MLP: the same sum over the ranks ends it. */
+static void append_experts(struct forward_plan *plan, int layer)
+{
+    const struct forward *forward = plan->forward;
+    append_product(plan, &forward->model->layers[layer].router, forward->normed, forward->router_logits);
+    append(plan, (struct forward_step){.kind = FORWARD_ROUTE});
+    append(plan, (struct forward_step){.kind = FORWARD_EXPERTS, .layer = layer});
+    append(plan, (struct forward_step){.kind = FORWARD_EXPERTS_SUM, .layer = layer});
+}
+
 static void append_layer(struct forward_plan *plan, int layer)
 {
     const struct forward *forward = plan->forward;
@@ -42,9 +60,11 @@ static void append_layer(struct forward_plan *plan, int layer)
     append_sum(plan);
 
     append(plan, (struct forward_step){.kind = FORWARD_NORM, .gains = weights->norm_mlp});
-    append_product(plan, &weights->gate_up, forward->normed, forward->gate_up);
-    append(plan, (struct forward_step){.kind = FORWARD_SWIGLU});
-    append_product(plan, &weights->down, forward->activated, forward->partial);
+    if (forward->model->shape.experts > 0) {
+        append_experts(plan, layer);
+    } else {
+        append_mlp(plan, weights);
+    }
     append_sum(plan);
 }
 

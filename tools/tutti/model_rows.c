@@ -53,6 +53,14 @@ void rows_swiglu(const float *gate, const float *up, float *out, size_t count, f
     rows_quantise(out, count, grid);
 }
 
+void rows_swiglu_weighted(const float *gate, const float *up, float *out, size_t count, float weight, float grid)
+{
+    for (size_t i = 0; i < count; i++) {
+        out[i] = gate[i] / (1.0f + numerics_exp(-gate[i])) * up[i] * weight;
+    }
+    rows_quantise(out, count, grid);
+}
+
 void rows_quantise(float *values, size_t count, float grid)
 {
     if (grid <= 0.0f) {

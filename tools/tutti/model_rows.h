@@ -12,6 +12,7 @@
 #define GRID_NORMED 32.0f   /* spread 1, reaches +-4 */
 #define GRID_ATTENDED 64.0f /* averages of values: reaches +-2 */
 #define GRID_ACTIVATED 32.0f
+#define GRID_ROUTED 256.0f /* activated, times the weight of the expert: reaches +-1/2 */
 
 /* out = in / rms(in) * gains, put on the grid if `grid` > 0. out may be in. */
 void rows_norm(const float *in, float *out, const float *gains, size_t count, float epsilon, float grid);
@@ -21,6 +22,9 @@ void rows_rope(float *head, const float *cosines, const float *sines, size_t hal
 
 /* out[i] = silu(gate[i]) * up[i], put on the grid if `grid` > 0. */
 void rows_swiglu(const float *gate, const float *up, float *out, size_t count, float grid);
+
+/* Likewise times `weight`. */
+void rows_swiglu_weighted(const float *gate, const float *up, float *out, size_t count, float weight, float grid);
 
 /* values on the grid, in place. */
 void rows_quantise(float *values, size_t count, float grid);

@@ -10,7 +10,8 @@ struct model_shape {
     const char *name;
     int layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
     float rope_theta, norm_eps;
-    bool qk_norm; /* RMSNorm of each query and key head before RoPE (Qwen3) */
+    bool qk_norm;     /* RMSNorm of each query and key head before RoPE (Qwen3) */
+    int experts, top; /* a mixture of `experts` MLPs of `ffn` columns each, `top` of which serve a row; 0: one MLP */
 };
 
 /* NULL if no shape has this name. Static storage. */
@@ -25,8 +26,8 @@ bool model_shape_divides(const struct model_shape *shape, int world, char *why, 
 /* The largest world <= `world` that divides the shape; at least 1. */
 int model_shape_world_below(const struct model_shape *shape, int world);
 
-/* Bytes of the weights all ranks hold together. */
-size_t model_shape_weight_bytes(const struct model_shape *shape);
+/* Bytes of the weights all ranks hold together, where an expert's weight takes so many. */
+size_t model_shape_weight_bytes(const struct model_shape *shape, size_t expert_weight_bytes);
 
 /* Bytes of keys and values that all ranks hold together for one token. */
 size_t model_shape_kv_bytes(const struct model_shape *shape);

@@ -35,7 +35,14 @@ float weights_unit(const struct weights_source *source)
     return ldexpf(1.0f, -shift);
 }
 
-bool weights_fill(struct matrix *out, size_t first, const struct weights_source *source)
+static void round_to_bf16(float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        values[i] = numerics_from_bf16(numerics_to_bf16(values[i]));
+    }
+}
+
+static bool fill(struct matrix *out, size_t first, const struct weights_source *source, bool rounded)
 {
     const struct weights_cut *cut = &source->cut;
     float unit = weights_unit(source);
@@ -50,10 +57,30 @@ bool weights_fill(struct matrix *out, size_t first, const struct weights_source 
         } else {
             fill_row_real(line, key, cut->column, cut->columns, unit);
         }
+        if (rounded) {
+            round_to_bf16(line, cut->columns);
+        }
         matrix_put(out, r, first, line, cut->columns);
     }
     free(line);
     return true;
+}
+
+bool weights_fill(struct matrix *out, size_t first, const struct weights_source *source)
+{
+    return fill(out, first, source, false);
+}
+
+bool weights_fill_stack(const struct matrix_stack *out, size_t first, const struct weights_stack *stack)
+{
+    struct weights_source source = stack->source;
+    bool good = true;
+    for (size_t i = 0; good && i < out->count; i++) {
+        struct matrix matrix = matrix_stack_at(out, i);
+        source.cut.row = stack->source.cut.row + i * stack->pitch;
+        good = fill(&matrix, first, &source, true);
+    }
+    return good;
 }
 
 void weights_embedding(float *out, int token, int hidden, enum numerics numerics)

@@ -28,7 +28,8 @@ enum tensor {
     TENSOR_COUNT, /* per layer; those below belong to no layer */
     TENSOR_EMBEDDING = TENSOR_COUNT,
     TENSOR_HEAD,
-    TENSOR_NORM_FINAL
+    TENSOR_NORM_FINAL,
+    TENSOR_ROUTER /* per layer again: the others' numbers, and so their weights, stay as they were */
 };
 
 /* A rectangle of a tensor: input rows [row, row + rows), output columns [column, column + columns). */
@@ -46,12 +47,22 @@ struct weights_source {
     enum numerics numerics;
 };
 
+/* The same tensor of each expert of a layer; rows `pitch` apart make one tall tensor of them. What they multiply is kept as bf16 on
+ * GPUs, so the weights are rounded to it everywhere; exact ones are left as they are by that. */
+struct weights_stack {
+    struct weights_source source; /* of the first */
+    size_t pitch;
+};
+
 /* One step of the tensor's weights. */
 float weights_unit(const struct weights_source *source);
 
 /* Writes the cut into `out`, whose inputs are the cut's rows, at output columns from `first` on. False if memory ran
  * out. */
 bool weights_fill(struct matrix *out, size_t first, const struct weights_source *source);
+
+/* Likewise all matrices of a stack. */
+bool weights_fill_stack(const struct matrix_stack *out, size_t first, const struct weights_stack *stack);
 
 /* One embedding row: `hidden` floats. */
 void weights_embedding(float *out, int token, int hidden, enum numerics numerics);

@@ -72,8 +72,9 @@ static size_t cached_tokens_max(const struct trace *trace)
  * one device. */
 static bool memory_suffices(const struct run *run, const char *where, size_t available, char *why, size_t why_bytes)
 {
-    size_t needed =
-        model_shape_weight_bytes(&run->shape) + model_shape_kv_bytes(&run->shape) * cached_tokens_max(&run->trace);
+    size_t expert_weight_bytes = strcmp(where, "host") == 0 ? sizeof(float) : sizeof(uint16_t);
+    size_t needed = model_shape_weight_bytes(&run->shape, expert_weight_bytes) +
+                    model_shape_kv_bytes(&run->shape) * cached_tokens_max(&run->trace);
     if (available == 0 || needed < available) {
         return true;
     }

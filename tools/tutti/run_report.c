@@ -66,6 +66,9 @@ void report_header(const struct run *run)
     printf("tutti %s\n\n", tutti_version());
     printf("  model     %s: %d layers, hidden %d, %d query and %d key-value heads, vocabulary %d\n", shape->name,
            shape->layers, shape->hidden, shape->heads, shape->kv_heads, shape->vocab);
+    if (shape->experts > 0) {
+        printf("  experts   %d in each layer, %d of them for a token\n", shape->experts, shape->top);
+    }
     printf("  ranks     %d on %s, %s numerics\n", run->options.ranks, run->options.backend,
            run->options.numerics == NUMERICS_EXACT ? "exact" : "real");
     if (run->device_name[0] != '\0') {
