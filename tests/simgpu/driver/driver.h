@@ -92,6 +92,7 @@ struct device {
     int failed;           /* the result that every later call gets */
     struct queue *legacy; /* the NULL stream */
     bool peers[16];
+    uint64_t graph_bytes; /* of its graphs that are ready to be launched */
 };
 
 /* HIP has a current device per thread, CUDA a stack of contexts; a context is the device's primary one. */
@@ -278,6 +279,7 @@ struct graph {
 struct executable {
     std::shared_ptr<struct graph_body> body;
     std::shared_ptr<struct task> last; /* launch */
+    struct device *device;
 };
 
 struct user_object *object_create(void *pointer, void (*destroy)(void *), unsigned references);

@@ -288,14 +288,20 @@ int capture_finish(void *stream, void **graph)
     return result;
 }
 
+/* What a driver sets aside for a node; which it does is its own affair, that it does is not. */
+#define NODE_BYTES 512
+
 int graph_instantiate(void **executable, void *graph)
 {
     guard held(driver_lock);
-    if (!handle_is(graph)) {
-        return INVALID_HANDLE;
+    struct device *device = device_current();
+    if (!handle_is(graph) || device == nullptr) {
+        return device == nullptr ? INVALID_CONTEXT : INVALID_HANDLE;
     }
-    *executable = new simgpu::executable{static_cast<struct graph *>(graph)->body, nullptr};
-    handle_add(*executable);
+    struct executable *made = new simgpu::executable{static_cast<struct graph *>(graph)->body, nullptr, device};
+    device->graph_bytes += made->body->nodes.size() * NODE_BYTES;
+    *executable = made;
+    handle_add(made);
     return SUCCESS;
 }
 
@@ -362,6 +368,8 @@ int executable_drop(void *executable)
             return INVALID_HANDLE;
         }
         handle_remove(executable);
+        struct executable *gone = static_cast<struct executable *>(executable);
+        gone->device->graph_bytes -= gone->body->nodes.size() * NODE_BYTES;
     }
     delete static_cast<struct executable *>(executable);
     return SUCCESS;

@@ -26,7 +26,7 @@ static int memory(size_t *free_bytes, size_t *all_bytes)
     if (device == nullptr) {
         return simgpu::INVALID_CONTEXT;
     }
-    size_t used = simgpu::allocation_bytes(device->ordinal);
+    size_t used = simgpu::allocation_bytes(device->ordinal) + device->graph_bytes;
     *free_bytes = used < MEMORY_BYTES ? MEMORY_BYTES - used : 0;
     *all_bytes = MEMORY_BYTES;
     return simgpu::SUCCESS;
