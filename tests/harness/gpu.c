@@ -47,6 +47,9 @@ struct calls {
     int (*stream_wait)(void *stream);
     int (*to_device)(uint64_t device, const void *host, size_t bytes, void *stream);
     int (*to_host)(void *host, uint64_t device, size_t bytes, void *stream);
+    int (*stream_query)(void *stream);
+    int (*memory_info)(size_t *free_bytes, size_t *all_bytes);
+    int (*capture_info)(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count);
     int (*capture_begin)(void *stream, int mode);
     int (*capture_end)(void *stream, void **graph);
     int (*instantiate)(void **executable, void *graph, unsigned long long flags);
@@ -92,6 +95,9 @@ static const struct {
     ENTRY(stream_wait, "cuStreamSynchronize", "hipStreamSynchronize"),
     ENTRY(to_device, "cuMemcpyHtoDAsync_v2", "hipMemcpyHtoDAsync"),
     ENTRY(to_host, "cuMemcpyDtoHAsync_v2", "hipMemcpyDtoHAsync"),
+    ENTRY(stream_query, "cuStreamQuery", "hipStreamQuery"),
+    ENTRY(memory_info, "cuMemGetInfo_v2", "hipMemGetInfo"),
+    ENTRY(capture_info, "cuStreamGetCaptureInfo_v2", "hipStreamGetCaptureInfo_v2"),
     ENTRY(capture_begin, "cuStreamBeginCapture_v2", "hipStreamBeginCapture"),
     ENTRY(capture_end, "cuStreamEndCapture", "hipStreamEndCapture"),
     ENTRY(instantiate, "cuGraphInstantiateWithFlags", "hipGraphInstantiateWithFlags"),
@@ -217,6 +223,14 @@ void gpu_free(void *memory)
     DO(free(address_of(memory)));
 }
 
+uint64_t gpu_used_bytes(void)
+{
+    size_t free_bytes = 0;
+    size_t all_bytes = 0;
+    DO(memory_info(&free_bytes, &all_bytes));
+    return all_bytes - free_bytes;
+}
+
 tutti_stream gpu_stream_create(void)
 {
     void *stream = NULL;
@@ -272,6 +286,20 @@ void gpu_capture_drop(tutti_stream stream)
     if (graph != NULL) {
         DO(graph_destroy(graph));
     }
+}
+
+void gpu_capture_spoil(tutti_stream stream)
+{
+    int result = calls.stream_query(stream);
+    CHECK(result >= 900 && result <= 908, "a stream that captures says %d to a question", result);
+}
+
+bool gpu_stream_captures(tutti_stream stream)
+{
+    int status = 0;
+    uint64_t id = 0;
+    DO(capture_info(stream, &status, &id, NULL, NULL, NULL));
+    return status != 0;
 }
 
 void gpu_graph_launch(gpu_graph graph, tutti_stream stream)

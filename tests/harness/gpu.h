@@ -6,6 +6,7 @@
 #ifndef TESTS_HARNESS_GPU_H
 #define TESTS_HARNESS_GPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,9 @@ void gpu_use(const char *backend, int ordinal);
 unsigned char *gpu_alloc(size_t bytes);
 void gpu_free(void *memory);
 
+/* Of the device's memory, by anybody. */
+uint64_t gpu_used_bytes(void);
+
 /* A stream that has no implicit order with any other. */
 tutti_stream gpu_stream_create(void);
 void gpu_stream_destroy(tutti_stream stream);
@@ -41,6 +45,9 @@ void gpu_capture_begin(tutti_stream stream, enum gpu_capture_mode mode);
 gpu_graph gpu_capture_end(tutti_stream stream);
 /* Ends a capture and throws away what it holds, also an invalidated one. */
 void gpu_capture_drop(tutti_stream stream);
+/* Asks the stream something that no capture allows: the answer is an error, and the capture is void. */
+void gpu_capture_spoil(tutti_stream stream);
+bool gpu_stream_captures(tutti_stream stream);
 void gpu_graph_launch(gpu_graph graph, tutti_stream stream);
 void gpu_graph_destroy(gpu_graph graph);
 

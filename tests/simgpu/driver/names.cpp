@@ -208,9 +208,13 @@ int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *co
         *id = capture->id;
     }
     if (*status == 1) {
-        *graph = capture->graph;
-        *nodes = reinterpret_cast<void *const *>(queue->frontier.data());
-        *count = queue->frontier.size();
+        if (graph != nullptr) {
+            *graph = capture->graph;
+        }
+        if (nodes != nullptr) {
+            *nodes = reinterpret_cast<void *const *>(queue->frontier.data());
+            *count = queue->frontier.size();
+        }
     }
     return SUCCESS;
 }
