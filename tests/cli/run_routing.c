@@ -104,7 +104,8 @@ static void engine_open(struct engine *engine)
     char why[600];
     tutti_comm_options options = {.struct_bytes = sizeof(options), .backend = "host", .world = 1};
     struct model_shape shape = *model_shape_find("tiny-moe");
-    const struct forward_limits limits = {ROWS, ROWS, 4, EXCHANGE_PLAIN};
+    const struct forward_limits limits = {
+        .rows_max = ROWS, .picks_max = ROWS, .positions_max = 4, .exchange = EXCHANGE_PLAIN};
     shape.layers = 2;
     CHECK(shape.experts == EXPERTS && shape.top == TOP, "%d experts, %d", shape.experts, shape.top);
     engine->compute = compute_host_open(why, sizeof(why));
@@ -144,30 +145,36 @@ static void fill(struct engine *engine, int rows, int first)
     inputs->real_rows = inputs->real_picks = (uint32_t)rows;
 }
 
-/* What the last layer's routing says: each real row has its pairs, once, and padding has none and adds nothing. */
-static void check_routing(const struct engine *engine, int rows)
+/* What the last layer's routing says: each real row has its pairs, once, and no other row has any. */
+static void check_items(const struct experts_work *work, int rows)
 {
-    const struct forward *forward = &engine->forward;
-    struct experts_work work = experts_work_in(forward->routing, ROWS * TOP, EXPERTS);
     size_t seen[ROWS] = {0};
-    for (uint32_t i = 0; i < *work.item_count; i++) {
-        for (int32_t n = 0; n < work.items[i].count; n++) {
-            int32_t pair = work.order[work.items[i].first + n];
+    for (uint32_t i = 0; i < *work->item_count; i++) {
+        for (int32_t n = 0; n < work->items[i].count; n++) {
+            int32_t pair = work->order[work->items[i].first + n];
             CHECK(pair >= 0 && pair < rows * TOP, "pair %d of %d real rows", (int)pair, rows);
-            CHECK(work.routes[pair].expert == work.items[i].expert, "pair %d is another expert's", (int)pair);
+            CHECK(work->routes[pair].expert == work->items[i].expert, "pair %d is another expert's", (int)pair);
             seen[pair / TOP]++;
         }
     }
     for (int row = 0; row < ROWS; row++) {
         CHECK(seen[row] == (row < rows ? TOP : 0), "row %d of %d has %zu experts", row, rows, seen[row]);
     }
+}
+
+/* Padding has no expert, and adds nothing. */
+static void check_routing(const struct engine *engine, int rows)
+{
+    const struct forward *forward = &engine->forward;
+    const struct experts_work work = experts_work_in(forward->routing, ROWS * TOP, EXPERTS);
+    check_items(&work, rows);
+    for (int pair = rows * TOP; pair < ROWS * TOP; pair++) {
+        CHECK(work.routes[pair].expert == -1, "padding is routed to expert %d", (int)work.routes[pair].expert);
+    }
     size_t hidden = (size_t)engine->model->shape.hidden;
     for (size_t i = (size_t)rows * hidden; i < ROWS * hidden; i++) {
         CHECK(forward->partial[i] >= 0.0f && forward->partial[i] <= 0.0f, "padding adds %g",
               (double)forward->partial[i]);
-    }
-    for (int pair = rows * TOP; pair < ROWS * TOP; pair++) {
-        CHECK(work.routes[pair].expert == -1, "padding is routed to expert %d", (int)work.routes[pair].expert);
     }
 }
 

@@ -86,6 +86,8 @@ struct compute_ops {
     void (*detach)(struct compute *compute, struct forward *forward); /* also after a failed attach */
     /* Before a pass is enqueued or launched: forward->inputs are as it shall see them. */
     void (*stage)(struct compute *compute, struct forward *forward);
+    /* After a pass has completed: what it noted in the host's memory. */
+    void (*collect)(struct compute *compute, struct forward *forward);
     /* Before the first pass over `rows` rows and `picks` picks is captured: whatever must not be done in a capture. */
     bool (*warm)(struct compute *compute, struct forward *forward, int rows, int picks, tutti_stream stream);
     /* Enqueues or captures one step that is no collective; the step lives as long as the work and its graphs. */

@@ -224,6 +224,7 @@ static const struct compute_ops cuda_ops = {
     .attach = compute_gpu_attach,
     .detach = compute_gpu_detach,
     .stage = compute_gpu_stage,
+    .collect = compute_gpu_collect,
     .warm = compute_gpu_warm,
     .enqueue = compute_gpu_enqueue,
     .replay_fill = replay_fill,

@@ -51,6 +51,8 @@ struct gpu_attached {
     size_t picks_at, rows_at, packed_bytes;
     float *embeddings;      /* [rows_max][hidden], page-locked, read by the device where it is */
     struct rows_pick *pick; /* [picks_max], on the device */
+    int16_t *lines;         /* [rows_max] lines of the route log, page-locked, */
+    int16_t *lines_given;   /* and on the device, where the experts are given; NULL without a log */
     float *logits;          /* page-locked copy, in real numerics; else NULL */
 };
 
@@ -72,6 +74,7 @@ tutti_status compute_gpu_note(struct compute *compute, bool done);
 bool compute_gpu_attach(struct compute *compute, struct forward *forward);
 void compute_gpu_detach(struct compute *compute, struct forward *forward);
 void compute_gpu_stage(struct compute *compute, struct forward *forward);
+void compute_gpu_collect(struct compute *compute, struct forward *forward);
 bool compute_gpu_warm(struct compute *compute, struct forward *forward, int rows, int picks, tutti_stream stream);
 tutti_status compute_gpu_enqueue(struct compute *compute, const struct forward_step *step, tutti_stream stream);
 /* How many blocks an element-wise kernel of `count` elements gets. */

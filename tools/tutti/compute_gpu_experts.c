@@ -77,13 +77,20 @@ static struct experts_work routing_of(const struct forward *forward)
 tutti_status compute_gpu_route(struct compute *compute, const struct forward_step *step, tutti_stream stream)
 {
     const struct forward *forward = step->plan->forward;
+    const struct gpu_attached *attached = forward->attached;
     const struct model_shape *shape = &forward->model->shape;
+    size_t part = (size_t)step->layer * (size_t)shape->top;
+    const int16_t *given = attached->lines_given;
+    int16_t *noted = given == NULL ? attached->lines : NULL;
     struct kernel_route arguments = {.row_word = forward->row_word,
                                      .logits = forward->router_logits,
                                      .work = routing_of(forward),
                                      .rows = step->plan->rows,
                                      .experts = shape->experts,
-                                     .top = shape->top};
+                                     .top = shape->top,
+                                     .given = given != NULL ? given + part : NULL,
+                                     .noted = noted != NULL ? noted + part : NULL,
+                                     .line_width = forward_line_width(forward)};
     struct gpu_launch how = {.blocks = {((unsigned)step->plan->rows * WARP + KERNEL_THREADS - 1) / KERNEL_THREADS},
                              .threads = KERNEL_THREADS};
     tutti_status status = compute_gpu_launch(compute, KERNEL_ROUTE, &how, stream, &arguments);

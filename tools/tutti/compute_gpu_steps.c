@@ -32,17 +32,23 @@ static bool attach_memory(struct forward *forward, struct gpu_attached *attached
     size_t picks = (size_t)forward->picks_max;
     size_t embeddings = (size_t)forward->rows_max * (size_t)forward->model->shape.hidden * sizeof(float);
     size_t logits = forward->model->numerics == NUMERICS_REAL ? picks * forward->logits_stride * sizeof(float) : 0;
-    void *memory[6] = {0};
+    size_t lines =
+        forward->route_log != NULL ? (size_t)forward->rows_max * forward_line_width(forward) * sizeof(int16_t) : 0;
+    void *memory[8] = {0};
     bool good = gpu_host_alloc(&memory[0], attached->packed_bytes) && gpu_alloc(&memory[1], attached->packed_bytes) &&
                 gpu_host_alloc(&memory[2], embeddings) && gpu_alloc(&memory[3], picks * sizeof(struct rows_pick)) &&
                 gpu_host_alloc(&memory[4], picks * sizeof(struct rows_pick)) &&
-                (logits == 0 || gpu_host_alloc(&memory[5], logits));
+                (logits == 0 || gpu_host_alloc(&memory[5], logits)) &&
+                (lines == 0 || gpu_host_alloc(&memory[6], lines)) &&
+                (lines == 0 || !forward->routes_given || gpu_alloc(&memory[7], lines));
     attached->packed = memory[0];
     attached->inputs = memory[1];
     attached->embeddings = memory[2];
     attached->pick = memory[3];
     forward->outputs.picks = memory[4];
     attached->logits = memory[5];
+    attached->lines = memory[6];
+    attached->lines_given = memory[7];
     forward->outputs.logits = attached->logits;
     return good;
 }
@@ -85,10 +91,32 @@ void compute_gpu_detach(struct compute *compute, struct forward *forward)
     gpu_free(attached->pick);
     gpu_host_free(forward->outputs.picks);
     gpu_host_free(attached->logits);
+    gpu_host_free(attached->lines);
+    gpu_free(attached->lines_given);
     free(attached);
     forward->attached = NULL;
     forward->outputs.picks = NULL;
     forward->outputs.logits = NULL;
+}
+
+/* The experts of the real rows, from the log or into it. */
+static void copy_lines(struct forward *forward, bool given)
+{
+    const struct gpu_attached *attached = forward->attached;
+    size_t width = forward_line_width(forward);
+    for (uint32_t row = 0; row < forward->inputs.real_rows && attached->lines != NULL; row++) {
+        int16_t *staged = attached->lines + row * width;
+        int16_t *line = forward->route_log + (size_t)forward->inputs.lines[row] * width;
+        memcpy(given ? staged : line, given ? line : staged, width * sizeof(int16_t));
+    }
+}
+
+void compute_gpu_collect(struct compute *compute, struct forward *forward)
+{
+    (void)compute;
+    if (!forward->routes_given) {
+        copy_lines(forward, false);
+    }
 }
 
 /* Padding rows go along as they are, but for the cache, which only a real row has. */
@@ -100,6 +128,9 @@ void compute_gpu_stage(struct compute *compute, struct forward *forward)
     const struct kernel_counts counts = {inputs->real_rows, inputs->real_picks};
     struct kernel_row *rows = (struct kernel_row *)(void *)(attached->packed + attached->rows_at);
     size_t hidden = (size_t)forward->model->shape.hidden;
+    if (forward->routes_given) {
+        copy_lines(forward, true);
+    }
     memcpy(attached->packed, &counts, sizeof(counts));
     memcpy(attached->packed + attached->picks_at, inputs->picks, (size_t)forward->picks_max * sizeof(int32_t));
     for (int row = 0; row < forward->rows_max; row++) {
@@ -145,6 +176,10 @@ static tutti_status step_embed(struct compute *compute, const struct forward_ste
                                      forward->model->numerics};
     const struct gpu_launch how = {.blocks = {(unsigned)step->plan->rows}, .threads = KERNEL_THREADS};
     tutti_status status = compute_gpu_note(compute, gpu_upload(attached->inputs, attached->packed, bytes, stream));
+    if (status == TUTTI_OK && attached->lines_given != NULL) {
+        bytes = (size_t)step->plan->rows * forward_line_width(forward) * sizeof(int16_t);
+        status = compute_gpu_note(compute, gpu_upload(attached->lines_given, attached->lines, bytes, stream));
+    }
     return status == TUTTI_OK ? compute_gpu_launch(compute, KERNEL_EMBED, &how, stream, &arguments) : status;
 }
 

@@ -215,6 +215,13 @@ static void host_stage(struct compute *compute, struct forward *forward)
     (void)forward;
 }
 
+/* Nor is anything elsewhere. */
+static void host_collect(struct compute *compute, struct forward *forward)
+{
+    (void)compute;
+    (void)forward;
+}
+
 static bool host_warm(struct compute *compute, struct forward *forward, int rows, int picks, tutti_stream stream)
 {
     (void)compute;
@@ -283,6 +290,7 @@ static const struct compute_ops host_ops = {
     .attach = host_attach,
     .detach = host_detach,
     .stage = host_stage,
+    .collect = host_collect,
     .warm = host_warm,
     .enqueue = compute_host_enqueue,
     .replay_fill = host_replay_fill,

@@ -183,6 +183,27 @@ static size_t rows_to_route(const struct forward_step *step)
     return real < rows ? real : rows;
 }
 
+/* By the route log if there is one. */
+static void route_row(const struct forward_step *step, size_t row, struct expert_route *routes)
+{
+    const struct forward *forward = step->plan->forward;
+    size_t experts = (size_t)forward->model->shape.experts;
+    size_t top = (size_t)forward->model->shape.top;
+    const float *logits = forward->router_logits + row * experts;
+    int16_t *line = forward->route_log;
+    if (line != NULL) {
+        line += (size_t)forward->inputs.lines[row] * forward_line_width(forward) + (size_t)step->layer * top;
+    }
+    if (line != NULL && forward->routes_given) {
+        experts_route_given(logits, line, top, routes);
+        return;
+    }
+    experts_route(logits, experts, top, routes);
+    for (size_t k = 0; line != NULL && k < top; k++) {
+        line[k] = (int16_t)routes[k].expert;
+    }
+}
+
 static void step_route(void *argument)
 {
     const struct forward_step *step = argument;
@@ -193,7 +214,7 @@ static void step_route(void *argument)
     size_t rows = (size_t)step->plan->rows;
     size_t real = rows_to_route(step);
     for (size_t row = 0; row < real; row++) {
-        experts_route(forward->router_logits + row * experts, experts, top, work.routes + row * top);
+        route_row(step, row, work.routes + row * top);
     }
     for (size_t pair = real * top; pair < rows * top; pair++) {
         work.routes[pair] = (struct expert_route){.expert = -1};

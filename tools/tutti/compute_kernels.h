@@ -93,6 +93,9 @@ struct kernel_route {
     const float *logits; /* [rows][experts] */
     struct experts_work work;
     int rows, experts, top;
+    const int16_t *given; /* [rows] lines of `line_width`, this layer's part; NULL: the router decides, */
+    int16_t *noted;       /* and says what in page-locked host memory, if this is not NULL */
+    size_t line_width;
 };
 
 /* A product of each pair's row and its expert's weights, [experts][outputs][inputs]. Blocks: tiles of columns (x), items (y). */

@@ -105,6 +105,27 @@ static __device__ void warp_route(const float *logits, int experts, int top, str
     }
 }
 
+/* experts_route_given(), by the first lanes of a warp. */
+static __device__ void warp_route_given(const float *logits, const int16_t *given, int top, struct expert_route *routes)
+{
+    int lane = (int)(threadIdx.x % WARP);
+    int expert = given[lane < top ? lane : 0];
+    float logit = logits[expert];
+    float most = -INFINITY;
+    for (int k = 0; k < top; k++) {
+        float value = __shfl_sync(ALL_LANES, logit, k);
+        most = value > most ? value : most;
+    }
+    float power = numerics_exp((logit == logit ? logit : -INFINITY) - most);
+    float sum = 0.0f;
+    for (int k = 0; k < top; k++) {
+        sum += __shfl_sync(ALL_LANES, power, k);
+    }
+    if (lane < top) {
+        routes[lane] = {expert, power / sum};
+    }
+}
+
 /* A warp for each row. */
 KERNEL(tutti_route, struct kernel_route)
 {
@@ -116,10 +137,20 @@ KERNEL(tutti_route, struct kernel_route)
         return;
     }
     struct expert_route *routes = a.work.routes + row * (size_t)a.top;
-    if (row < *a.row_word) {
-        warp_route(a.logits + row * (size_t)a.experts, a.experts, a.top, routes, powers[warp]);
-    } else if (lane < (unsigned)a.top) {
-        routes[lane] = {-1, 0.0f};
+    const float *logits = a.logits + row * (size_t)a.experts;
+    if (row >= *a.row_word) {
+        if (lane < (unsigned)a.top) {
+            routes[lane] = {-1, 0.0f};
+        }
+        return;
+    }
+    if (a.given != NULL) {
+        warp_route_given(logits, a.given + row * a.line_width, a.top, routes);
+        return;
+    }
+    warp_route(logits, a.experts, a.top, routes, powers[warp]);
+    if (a.noted != NULL && lane < (unsigned)a.top) {
+        a.noted[row * a.line_width + lane] = (int16_t)routes[lane].expert;
     }
 }
 

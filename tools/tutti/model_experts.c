@@ -90,6 +90,22 @@ void experts_route(const float *logits, size_t experts, size_t top, struct exper
     }
 }
 
+void experts_route_given(const float *logits, const int16_t *given, size_t top, struct expert_route *routes)
+{
+    float most = -INFINITY;
+    float sum = 0.0f;
+    for (size_t k = 0; k < top; k++) {
+        most = logits[given[k]] > most ? logits[given[k]] : most;
+    }
+    for (size_t k = 0; k < top; k++) {
+        routes[k] = (struct expert_route){given[k], numerics_exp(sound(logits[given[k]]) - most)};
+        sum += routes[k].weight;
+    }
+    for (size_t k = 0; k < top; k++) {
+        routes[k].weight /= sum;
+    }
+}
+
 void experts_group(const struct experts_work *work, size_t pairs, size_t experts)
 {
     int32_t placed = 0;

@@ -55,6 +55,9 @@ struct experts_work experts_work_in(void *memory, size_t pairs, size_t experts);
  * experts exist. */
 void experts_route(const float *logits, size_t experts, size_t top, struct expert_route *routes);
 
+/* Likewise with the experts that `given` says, whatever the router finds best; their weights are the router's. */
+void experts_route_given(const float *logits, const int16_t *given, size_t top, struct expert_route *routes);
+
 /* Fills order, and items with one item for each expert that has any of the first `pairs` routes, by index. */
 void experts_group(const struct experts_work *work, size_t pairs, size_t experts);
 

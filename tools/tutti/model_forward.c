@@ -13,11 +13,12 @@ static bool inputs_create(struct forward_inputs *inputs, int rows_max, int picks
     inputs->tokens = calloc(rows, sizeof(int32_t));
     inputs->positions = calloc(rows, sizeof(int32_t));
     inputs->slots = calloc(rows, sizeof(int32_t));
+    inputs->lines = calloc(rows, sizeof(int32_t));
     inputs->embedded = calloc(rows, 1);
     inputs->picks = calloc((size_t)picks_max, sizeof(int32_t));
     inputs->embeddings = matrix_floats(rows * (size_t)hidden);
-    return inputs->tokens != NULL && inputs->positions != NULL && inputs->slots != NULL && inputs->embedded != NULL &&
-           inputs->picks != NULL && inputs->embeddings != NULL;
+    return inputs->tokens != NULL && inputs->positions != NULL && inputs->slots != NULL && inputs->lines != NULL &&
+           inputs->embedded != NULL && inputs->picks != NULL && inputs->embeddings != NULL;
 }
 
 static void inputs_destroy(struct forward_inputs *inputs)
@@ -25,6 +26,7 @@ static void inputs_destroy(struct forward_inputs *inputs)
     free(inputs->tokens);
     free(inputs->positions);
     free(inputs->slots);
+    free(inputs->lines);
     free(inputs->embedded);
     free(inputs->picks);
     free(inputs->embeddings);
@@ -118,6 +120,8 @@ bool forward_create(struct forward *forward, const struct model *model, const st
     forward->picks_max = limits->picks_max;
     forward->positions_max = limits->positions_max;
     forward->exchange = limits->exchange;
+    forward->route_log = limits->route_log;
+    forward->routes_given = limits->routes_given;
     forward->logits_stride = (size_t)model->vocab_columns * (size_t)model->world;
     bool complete = inputs_create(&forward->inputs, limits->rows_max, limits->picks_max, model->shape.hidden);
     if (!complete) {
@@ -176,6 +180,7 @@ void forward_poison(struct forward *forward)
         inputs->tokens[row] = INT32_MAX;
         inputs->positions[row] = INT32_MAX;
         inputs->slots[row] = INT32_MIN;
+        inputs->lines[row] = INT32_MAX;
     }
     for (int row = 0; row < forward->rows_max; row++) {
         if (row >= (int)inputs->real_rows || !inputs->embedded[row]) {

@@ -25,6 +25,7 @@ struct forward_inputs {
     int32_t *tokens;    /* [rows_max] */
     int32_t *positions; /* [rows_max] */
     int32_t *slots;     /* [rows_max]: slot of the KV cache */
+    int32_t *lines;     /* [rows_max]: of the route log */
     int32_t *picks;     /* [picks_max]: rows whose next token is wanted */
     uint8_t *embedded;  /* [rows_max]: take the row of `embeddings` instead of looking the token up */
     float *embeddings;  /* [rows_max][hidden] */
@@ -64,12 +65,19 @@ struct forward {
     /* In the computer's memory: how many rows are real. Routing reads it when it runs; rows at and past it go to no expert.
      * Set by the computer's attach(), before any pass is enqueued. */
     const uint32_t *row_word;
+    /* [tokens][layers][top], in the host's memory: the experts of each token of the trace. NULL: routing is by the router alone.
+     * Where sums are rounded, two experts that are nearly level change places, and what follows is another text; so the one-rank
+     * run notes its experts there, and the ranks are given them as they are given its tokens. The weights are their own. */
+    int16_t *route_log;
+    bool routes_given;
 };
 
 /* How large a pass can be, */
 struct forward_limits {
     int rows_max, picks_max, positions_max;
     enum forward_exchange exchange; /* and what kind of memory; symmetric makes the creation [collective] */
+    int16_t *route_log;             /* or NULL; see struct forward */
+    bool routes_given;
 };
 
 /* False, with the computer's sentence, if memory ran out; nothing is left then, but what was allocated together, which goes with
@@ -106,7 +114,7 @@ struct forward_plan;
 struct forward_step {
     const struct forward_plan *plan;
     enum forward_kind kind;
-    int layer;                   /* of CACHE, ATTEND and EXPERTS* */
+    int layer;                   /* of CACHE, ATTEND, ROUTE and EXPERTS* */
     const float *gains;          /* of norms */
     const struct matrix *matrix; /* of products, */
     const float *in;             /* with what they read */
@@ -133,6 +141,12 @@ void forward_plan_resize(struct forward_plan *plan, int rows, int picks);
 
 /* Enqueues, or captures, the whole pass. On failure some of it may have been enqueued, and the computer has the sentence. */
 tutti_status forward_plan_enqueue(struct forward_plan *plan, tutti_stream stream);
+
+/* How many experts a line of the route log has, of all layers. */
+static inline size_t forward_line_width(const struct forward *forward)
+{
+    return (size_t)forward->model->shape.layers * (size_t)forward->model->shape.top;
+}
 
 /* How many (row, expert) pairs `rows` rows make. */
 static inline size_t forward_pairs(const struct forward *forward, size_t rows)

@@ -43,7 +43,7 @@ static void append_experts(struct forward_plan *plan, int layer)
 {
     const struct forward *forward = plan->forward;
     append_product(plan, &forward->model->layers[layer].router, forward->normed, forward->router_logits);
-    append(plan, (struct forward_step){.kind = FORWARD_ROUTE});
+    append(plan, (struct forward_step){.kind = FORWARD_ROUTE, .layer = layer});
     append(plan, (struct forward_step){.kind = FORWARD_EXPERTS, .layer = layer});
     append(plan, (struct forward_step){.kind = FORWARD_EXPERTS_SUM, .layer = layer});
 }

@@ -123,8 +123,10 @@ static bool prepare(struct run *run, char *why, size_t why_bytes)
         return false;
     }
     size_t logits = options->numerics == NUMERICS_REAL ? (size_t)run->shape.vocab : 0;
+    size_t tokens = run->trace.prompt_total + run->trace.output_total;
+    size_t routes = logits > 0 ? tokens * (size_t)run->shape.layers * (size_t)run->shape.top : 0;
     if (!trace_part(&run->trace, STORM_REQUESTS, STORM_OUTPUT_MAX, &run->storm_trace) ||
-        !board_create(&run->board, options->ranks, run->trace.count, run->trace.output_total, logits)) {
+        !board_create(&run->board, options->ranks, run->trace.count, run->trace.output_total, logits, routes)) {
         (void)snprintf(why, why_bytes, "out of memory");
         return false;
     }

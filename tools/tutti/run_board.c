@@ -24,16 +24,17 @@ static char *section(const struct board *board, enum board_slot slot, int rank)
     return (char *)board->mapping + index * section_bytes(board);
 }
 
-bool board_create(struct board *board, int ranks, int requests, size_t outputs, size_t logits)
+bool board_create(struct board *board, int ranks, int requests, size_t outputs, size_t logits, size_t routes)
 {
-    struct board made = {.ranks = ranks, .requests = requests, .outputs = outputs, .logits_stride = 1};
+    struct board made = {
+        .ranks = ranks, .requests = requests, .outputs = outputs, .logits_stride = 1, .routes = routes};
     if (logits > 0) {
         size_t wanted = outputs * logits * sizeof(float);
         made.logits_stride = (wanted + LOGITS_BYTES_MAX - 1) / LOGITS_BYTES_MAX;
         made.logits_kept = (logits + made.logits_stride - 1) / made.logits_stride;
     }
-    made.mapping_bytes =
-        BOARD_SLOTS * (size_t)ranks * section_bytes(&made) + outputs * made.logits_kept * sizeof(float);
+    made.mapping_bytes = BOARD_SLOTS * (size_t)ranks * section_bytes(&made) +
+                         outputs * made.logits_kept * sizeof(float) + routes * sizeof(int16_t);
     made.mapping =
         mmap(NULL, made.mapping_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (made.mapping == MAP_FAILED) {
@@ -77,6 +78,11 @@ float *board_logits(const struct board *board, size_t output)
 {
     char *base = (char *)board->mapping + BOARD_SLOTS * (size_t)board->ranks * section_bytes(board);
     return (float *)(void *)base + output * board->logits_kept;
+}
+
+int16_t *board_routes(const struct board *board)
+{
+    return board->routes > 0 ? (int16_t *)(void *)board_logits(board, board->outputs) : NULL;
 }
 
 void board_clear(const struct board *board, enum board_slot slot)

@@ -41,13 +41,14 @@ struct board {
     size_t outputs;
     size_t logits_kept;   /* per token, for real numerics; 0: none */
     size_t logits_stride; /* every logits_stride-th logit is kept */
+    size_t routes;        /* how many experts of the reference are kept; 0: none */
     void *mapping;
     size_t mapping_bytes;
 };
 
 /* `logits` per token are wanted for comparison (0: none); if all outputs would take more than a gibibyte, only every
- * n-th is kept. False if memory ran out. */
-bool board_create(struct board *board, int ranks, int requests, size_t outputs, size_t logits);
+ * n-th is kept. `routes`: all of the reference's, over tokens, layers and places. False if memory ran out. */
+bool board_create(struct board *board, int ranks, int requests, size_t outputs, size_t logits, size_t routes);
 void board_destroy(struct board *board);
 
 struct board_pass *board_pass(const struct board *board, enum board_slot slot, int rank);
@@ -58,6 +59,9 @@ double *board_first_ms(const struct board *board, enum board_slot slot, int rank
 double *board_rest_ms(const struct board *board, enum board_slot slot, int rank);
 /* [logits_kept] of the reference's output `output`. */
 float *board_logits(const struct board *board, size_t output);
+
+/* [routes]: what the reference's router chose; NULL if that is not kept. */
+int16_t *board_routes(const struct board *board);
 
 /* Forgets what the ranks said in this slot. */
 void board_clear(const struct board *board, enum board_slot slot);

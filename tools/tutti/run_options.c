@@ -32,7 +32,7 @@ static const char help[] =
     "  --layers L              only the first L layers\n"
     "  --trace FILE            JSON lines {\"prompt\" | \"prompt_tokens\", \"output_tokens\", \"arrival_ms\"}\n"
     "  --numerics exact|real   exact (default): same bits for any rank count, proved; real: bf16 collectives,\n"
-    "                          teacher-forced, within a stated bound\n"
+    "                          teacher-forced (tokens, and a mixture's experts), within a stated bound\n"
     "  --storm                 then let things go wrong on purpose, and show what a user sees\n"
     "  --seed S                of the storm; printed, so that a storm can be repeated\n"
     "  --json FILE             the results, written when everything is done\n"

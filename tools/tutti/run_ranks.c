@@ -94,7 +94,8 @@ struct serve_options run_rank_options(const struct phase_rank *self, enum board_
                                   .numerics = run->options.numerics,
                                   .board = &run->board,
                                   .slot = slot,
-                                  .board_rank = self->rank};
+                                  .board_rank = self->rank,
+                                  .routes = board_routes(&run->board)};
 }
 
 /* One pass: opens the engine, serves, closes it. */

@@ -38,7 +38,12 @@ static bool engine_create(struct serve *serve, tutti_comm *comm, struct model *m
     if (!kv_create(&serve->kv, model, TRACE_CONCURRENCY_MAX)) {
         return refuse(serve, "out of memory for the engine's buffers");
     }
-    const struct forward_limits limits = {rows_max, TRACE_CONCURRENCY_MAX, trace->length_max, serve->options.exchange};
+    const struct forward_limits limits = {.rows_max = rows_max,
+                                          .picks_max = TRACE_CONCURRENCY_MAX,
+                                          .positions_max = trace->length_max,
+                                          .exchange = serve->options.exchange,
+                                          .route_log = serve->options.routes,
+                                          .routes_given = serve->options.slot != BOARD_REFERENCE};
     if (!forward_create(&serve->forward, model, &serve->kv, comm, &limits)) {
         return refuse(serve, compute->sentence);
     }
@@ -135,6 +140,7 @@ static void fill_inputs(struct serve *serve)
         const struct trace_request *request = &schedule->trace->requests[entry->request];
         inputs->tokens[row] = entry->token;
         inputs->positions[row] = entry->position;
+        inputs->lines[row] = (int32_t)request->first_token + entry->position;
         inputs->slots[row] = schedule->requests[entry->request].slot;
         inputs->embedded[row] = request->embeddings && entry->position < request->prompt_tokens;
         if (inputs->embedded[row]) {
@@ -192,6 +198,7 @@ static tutti_status run_step(struct serve *serve)
     }
     status = compute->ops->synchronize(compute, serve->stream);
     if (status == TUTTI_OK) {
+        compute->ops->collect(compute, &serve->forward);
         /* Rows are handed out only if no collective of the step failed. */
         status = compute_note(compute, tutti_comm_status(serve->comm));
     }

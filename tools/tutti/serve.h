@@ -41,6 +41,7 @@ struct serve_options {
     bool commits_late;                 /* captures are left to `faults` to be committed */
     bool padded;                       /* decode steps have the rows of a bucket; graphs imply it */
     const struct board_token *forced;  /* [outputs]: what to feed back instead of the own choice, or NULL */
+    int16_t *routes;                   /* forward_limits.route_log: noted by the reference, given to all others */
     const struct serve_faults *faults; /* or NULL */
 };
 

@@ -110,6 +110,7 @@ static void finish(struct trace *trace)
         struct trace_request *request = &trace->requests[i];
         int length = request->prompt_tokens + request->output_tokens;
         request->first_output = trace->output_total;
+        request->first_token = trace->prompt_total + trace->output_total;
         trace->prompt_total += (size_t)request->prompt_tokens;
         trace->output_total += (size_t)request->output_tokens;
         trace->length_max = length > trace->length_max ? length : trace->length_max;

@@ -33,7 +33,8 @@ struct trace_request {
     double arrival_ms;
     int workload; /* index */
     bool embeddings;
-    size_t first_output; /* where this request's tokens begin among all outputs of the trace */
+    size_t first_output; /* where this request's tokens begin among all outputs of the trace, */
+    size_t first_token;  /* and where its positions begin among all prompts and outputs */
 };
 
 struct trace_workload {
