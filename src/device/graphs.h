@@ -9,6 +9,8 @@
 #ifndef TUTTI_DEVICE_GRAPHS_H
 #define TUTTI_DEVICE_GRAPHS_H
 
+#include <stdbool.h>
+
 #include "tutti/runner.h"
 
 struct device;
@@ -35,6 +37,8 @@ struct graph_ops {
     void (*destroy)(struct device *device, struct device_graph *graph);
 
     tutti_status (*synchronize)(struct device *device, tutti_stream stream);
+    /* Required of backends with a group_abandon, whose work may wait until a thread of the caller's helps: whether all of it is done. */
+    tutti_status (*query)(struct device *device, tutti_stream stream, bool *done);
     uint64_t (*used_bytes)(struct device *device); /* optional: of the device's memory, by anybody */
 };
 

@@ -8,9 +8,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "runner/runner.h"
+
+#define FINISH_PAUSE_NS 20000
 
 tutti_status runner_stream_check(const tutti_runner *runner, const char *call, tutti_stream stream)
 {
@@ -204,11 +207,26 @@ tutti_status runner_warm_up(tutti_runner *runner, size_t rows, tutti_stream stre
     return status == TUTTI_OK ? runner_end(runner) : status;
 }
 
+/* Not with one call that waits: after a failure the device waits too, until a thread of the caller's asks for the status. */
+static tutti_status await_with_help(const tutti_runner *runner, tutti_stream stream)
+{
+    const struct timespec pause = {0, FINISH_PAUSE_NS};
+    bool done = false;
+    tutti_status status = runner->graphs->query(runner->device, stream, &done);
+    while (status == TUTTI_OK && !done) {
+        (void)nanosleep(&pause, NULL);
+        (void)tutti_comm_status(runner->comm);
+        status = runner->graphs->query(runner->device, stream, &done);
+    }
+    return status;
+}
+
 tutti_status runner_finish(tutti_runner *runner, tutti_stream stream)
 {
     tutti_status status = runner_stream_check(runner, "tutti_runner_finish", stream);
     if (status == TUTTI_OK) {
-        status = runner->graphs->synchronize(runner->device, stream);
+        status = runner->comm->ops->group_abandon != NULL ? await_with_help(runner, stream)
+                                                          : runner->graphs->synchronize(runner->device, stream);
     }
     /* Rows are handed out only if no collective has failed, which the stream does not tell. */
     tutti_status failure = tutti_comm_status(runner->comm);

@@ -383,6 +383,19 @@ static tutti_status synchronize(struct device *device, tutti_stream stream)
     return status;
 }
 
+static tutti_status query(struct device *device, tutti_stream stream, bool *done)
+{
+    struct context_scope scope;
+    tutti_status status = context_enter(device, CONTEXT_MANAGES, &scope);
+    if (status == TUTTI_OK) {
+        driver_result result = device->driver->stream_query(stream);
+        *done = result != DRIVER_NOT_READY;
+        status = *done ? driver_check(device->driver, offsetof(struct driver, stream_query), result) : TUTTI_OK;
+        context_leave(&scope);
+    }
+    return status;
+}
+
 static uint64_t used_bytes(struct device *device)
 {
     struct context_scope scope;
@@ -406,5 +419,6 @@ const struct graph_ops gpu_graph_ops = {
     .launch = launch,
     .destroy = destroy,
     .synchronize = synchronize,
+    .query = query,
     .used_bytes = used_bytes,
 };
