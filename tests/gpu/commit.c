@@ -303,11 +303,17 @@ static void launch_on_either_side(struct gpu_rank *self, struct gpu_work *works,
     }
 }
 
-/* Launches return only when their kernels have ended: no rank comes to a commit while a peer has yet to launch. */
+static bool set_to_one(const char *variable)
+{
+    const char *text = getenv(variable);
+    return text != NULL && strcmp(text, "1") == 0;
+}
+
+/* A commit stands behind a launch that waits for its peers: launches return only when their kernels have ended, or all streams share one
+ * hardware queue. Then no rank comes to a commit while a peer has yet to launch (docs/capture.md). */
 static bool launches_block(void)
 {
-    const char *text = getenv("CUDA_LAUNCH_BLOCKING");
-    return text != NULL && strcmp(text, "1") == 0;
+    return set_to_one("CUDA_LAUNCH_BLOCKING") || set_to_one("CUDA_DEVICE_MAX_CONNECTIONS");
 }
 
 static void when_a_commit_comes(struct gpu_rank *self)
