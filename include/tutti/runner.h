@@ -35,7 +35,8 @@ typedef struct tutti_runner tutti_runner;
 
 /* Enqueues a segment's work on `stream`, or has it captured: it cannot tell, and need not. `rows`: of a graphable segment the rows
  * to work on, padding included, in runs that are not replayed too; of an eager one the real rows; of one with fixed_rows those. What it
- * returns other than TUTTI_OK ends the run, or this capture, with the sentence in tutti_last_error if the call came from this library. */
+ * returns other than TUTTI_OK ends the run, or this capture, with the sentence in tutti_last_error if the call came from this library. It
+ * may use the library, but not this runner: of its calls only tutti_runner_rows, _stats and _bucket are legal in callbacks. */
 typedef tutti_status (*tutti_segment_fn)(void *user, size_t rows, tutti_stream stream);
 
 /* A matrix of which only the real rows mean something: row r begins at data + r * stride_bytes. */
@@ -55,7 +56,7 @@ typedef struct tutti_segment {
     uint32_t flags; /* TUTTI_SEGMENT_* */
     /* What the segment reads, and whose padding has to be harmless: zeroed in front of each run of it, up to the rows that `fn` gets.
      * Not for eager segments, which do not see padding, and not with fixed_rows. Copied. At least as many rows as the largest bucket,
-     * and as the largest run. */
+     * and as the largest run, rounded up to oversize_multiple. */
     const tutti_padded *padded;
     size_t padded_count;
     /* Nonzero: nothing in the segment varies with the rows of a run. It is captured once for all buckets, and replayed in runs above
@@ -63,8 +64,8 @@ typedef struct tutti_segment {
     size_t fixed_rows;
 } tutti_segment;
 
-/* What a capture is doing, for a progress bar; from within the call, on its thread. No call of this library is legal in it but
- * tutti_runner_stats and tutti_runner_bucket. */
+/* What a capture is doing, for a progress bar; from within the call, on its thread. Of a runner's calls only tutti_runner_rows, _stats
+ * and _bucket are legal in it, and nothing collective. */
 typedef enum tutti_runner_phase {
     TUTTI_RUNNER_WARM_UP = 0, /* about to run the pass once, eagerly, over `rows` rows */
     TUTTI_RUNNER_CAPTURE = 1, /* about to capture the bucket of `rows` rows; 0: the segments with fixed_rows */
@@ -99,7 +100,7 @@ typedef struct tutti_runner_options {
     size_t rows_max;   /* 0: 512 */
     size_t powers_max; /* 0: 256 */
     size_t step;       /* 0: 256 */
-    /* Runs above the largest bucket are padded to a multiple of this: kernels that want whole tiles get them. 0: 1 */
+    /* Runs above the largest bucket are padded to a multiple of this: kernels that want whole tiles get them. 0: 1; at most 65536 */
     size_t oversize_multiple;
     /* So often is a bucket's capture tried before the bucket stays eager: by runs if the runner is lazy, and by each
      * tutti_runner_capture. 0: 1 */
@@ -108,25 +109,28 @@ typedef struct tutti_runner_options {
     void *user;
 } tutti_runner_options;
 
-/* A runner without segments. Local. It is destroyed before its communicator; afterwards it still can be, and does nothing else.
+/* A runner without segments. Local. `options` NULL: all of them 0. It is destroyed before its communicator; afterwards it still can be,
+ * and does nothing else.
  * Errors: ARGUMENT, UNSUPPORTED, SYSTEM, DRIVER, and the communicator's first failure. */
 TUTTI_API tutti_status tutti_runner_create(tutti_comm *comm, const tutti_runner_options *options,
                                            tutti_runner **runner);
 
-/* The runs' work must have completed. NULL is allowed. */
+/* The runs' work must have completed. NULL is allowed. In a callback of the runner's own it does nothing. */
 TUTTI_API void tutti_runner_destroy(tutti_runner *runner);
 
-/* Adds a segment; all ranks add the same ones. *index (NULL is allowed): its number, from 0. Not once something has been captured, until all
- * of it is released. Local. ARGUMENT, SYSTEM. */
+/* Adds a segment; all ranks add the same ones. *index (NULL is allowed): its number, from 0. Not once something has been captured, or
+ * tried, until all of it is released. Local. ARGUMENT, SYSTEM. */
 TUTTI_API tutti_status tutti_runner_segment(tutti_runner *runner, const tutti_segment *segment, int *index);
 
-/* [collective] Captures on `stream` (not NULL) every bucket that is not captured, the largest first; before the first time it runs the
- * pass once, eagerly, over the largest bucket's rows, and waits for it: the engine's buffers must hold something that can be computed
- * with. Then the ranks agree: what one of them could not capture is eager on all, with the reason (tutti_runner_bucket), and is no
- * error; then one tutti_commit. What the ranks' other captures are is the commit's business too; if it is refused on their account, the
- * runner's graphs are right and staged, and the next commit may take them (tutti_runner_stats_t.commit_sentence).
- * Errors: MISMATCH (the ranks' runners differ, naming how; nothing is captured), ARGUMENT, CAPTURE (the stream captures, or another
- * stream's session is open), whatever the warm-up ended with, and the communicator's first failure. */
+/* [collective] Captures on `stream` (not NULL) every bucket that is not captured, the largest first. If no run has been made since the
+ * last segment was added, it first runs the pass once, eagerly, over the largest bucket's rows, all segments in their order, and waits
+ * for it: the engine's buffers must hold something that can be computed with. Then the ranks agree: what one of them could not capture
+ * is eager on all, with the reason (tutti_runner_bucket), and is no error; then one tutti_commit, unless a session of the caller's is
+ * open for the stream, whose commit takes these graphs too. What the ranks' other captures are is the commit's business as well; if it
+ * is refused on their account, the runner's graphs are right and staged (tutti_runner_stats_t.commit_sentence).
+ * Errors, the same on all ranks, nothing has been run or captured then: MISMATCH (their runners differ, naming how), ARGUMENT, CAPTURE
+ * (the stream captures, or another stream's session is open). Besides, whatever the warm-up ended with, and the communicator's first
+ * failure. */
 TUTTI_API tutti_status tutti_runner_capture(tutti_runner *runner, tutti_stream stream);
 
 /* [collective] The same for the bucket that holds `rows` rows alone: after tutti_runner_release, or while serving. ARGUMENT: none does. */
@@ -147,7 +151,7 @@ TUTTI_API tutti_status tutti_runner_release(tutti_runner *runner, size_t rows);
 TUTTI_API tutti_status tutti_runner_run(tutti_runner *runner, size_t rows, tutti_stream stream);
 
 /* The same pass under the engine's own control flow: segments are entered in any order, any number of times, from anywhere between
- * begin and end; on all ranks in the same order. A failed begin or enter ends the run. */
+ * begin and end; on all ranks in the same order. An enter that fails for another reason than its arguments ends the run. */
 TUTTI_API tutti_status tutti_runner_begin(tutti_runner *runner, size_t rows, tutti_stream stream);
 TUTTI_API tutti_status tutti_runner_enter(tutti_runner *runner, int segment);
 TUTTI_API tutti_status tutti_runner_end(tutti_runner *runner);

@@ -6,6 +6,9 @@
 
 #include "api/structs.h"
 #include "base/error.h"
+#include "base/process.h"
+
+#define OVERSIZE_MULTIPLE_MAX 65536u
 
 static tutti_status check(const char *call, const tutti_runner *runner)
 {
@@ -13,6 +16,10 @@ static tutti_status check(const char *call, const tutti_runner *runner)
         return error_set(TUTTI_ERR_ARGUMENT,
                          runner == NULL ? "%s: runner is NULL" : "%s: the runner's communicator has been destroyed",
                          call);
+    }
+    if (runner->inside > 0) {
+        return error_set(TUTTI_ERR_ARGUMENT, "%s: called by a callback of %s's, which may not use it", call,
+                         runner->name);
     }
     return comm_check(runner->comm);
 }
@@ -35,6 +42,13 @@ tutti_status tutti_runner_create(tutti_comm *comm, const tutti_runner_options *o
         return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_create: flags has bits that mean nothing: 0x%x",
                          ours.flags & ~known);
     }
+    if (ours.oversize_multiple > OVERSIZE_MULTIPLE_MAX) {
+        return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_create: oversize_multiple is %zu, above %u",
+                         ours.oversize_multiple, OVERSIZE_MULTIPLE_MAX);
+    }
+    if (comm->ops->graphs == NULL) {
+        return error_set(TUTTI_ERR_UNSUPPORTED, "tutti_runner_create: the backend of this communicator has no graphs");
+    }
     if ((ours.flags & TUTTI_RUNNER_LAZY) != 0 && comm->one_thread_drives_all) {
         return error_set(
             TUTTI_ERR_UNSUPPORTED,
@@ -46,7 +60,7 @@ tutti_status tutti_runner_create(tutti_comm *comm, const tutti_runner_options *o
 
 void tutti_runner_destroy(tutti_runner *runner)
 {
-    if (runner != NULL) {
+    if (runner != NULL && runner->inside == 0) {
         runner_destroy(runner);
     }
 }
@@ -96,12 +110,9 @@ tutti_status tutti_runner_segment(tutti_runner *runner, const tutti_segment *seg
 
 /* -- captures ------------------------------------------------------------------------------------------------------ */
 
+/* What the other ranks must hear of, if it is wrong here: they wait for this one. */
 static tutti_status check_capture(const char *call, const tutti_runner *runner, tutti_stream stream)
 {
-    tutti_status status = check(call, runner);
-    if (status != TUTTI_OK) {
-        return status;
-    }
     if (stream == NULL) {
         return error_set(TUTTI_ERR_ARGUMENT, "%s: stream is NULL, and the NULL stream cannot be captured", call);
     }
@@ -114,9 +125,9 @@ static tutti_status check_capture(const char *call, const tutti_runner *runner, 
     return TUTTI_OK;
 }
 
-static tutti_status check_capture_alone(const char *call, const tutti_runner *runner, tutti_stream stream)
+static tutti_status check_alone(const char *call, const tutti_runner *runner)
 {
-    tutti_status status = check_capture(call, runner, stream);
+    tutti_status status = check(call, runner);
     if (status == TUTTI_OK && runner->comm->one_thread_drives_all) {
         status =
             error_set(TUTTI_ERR_UNSUPPORTED,
@@ -127,8 +138,13 @@ static tutti_status check_capture_alone(const char *call, const tutti_runner *ru
 
 tutti_status tutti_runner_capture(tutti_runner *runner, tutti_stream stream)
 {
-    tutti_status status = check_capture_alone("tutti_runner_capture", runner, stream);
-    return status == TUTTI_OK ? runner_capture(&runner, &stream, 1, BUCKET_ALL, runner->attempts) : status;
+    static const char call[] = "tutti_runner_capture";
+    tutti_status status = check_alone(call, runner);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    const struct capture_order order = {BUCKET_ALL, runner->attempts, false, check_capture(call, runner, stream)};
+    return runner_capture(&runner, &stream, 1, &order);
 }
 
 static tutti_status check_bucket(const char *call, const tutti_runner *runner, size_t rows, size_t *index)
@@ -144,12 +160,16 @@ static tutti_status check_bucket(const char *call, const tutti_runner *runner, s
 
 tutti_status tutti_runner_capture_rows(tutti_runner *runner, size_t rows, tutti_stream stream)
 {
-    size_t index = 0;
-    tutti_status status = check_capture_alone("tutti_runner_capture_rows", runner, stream);
-    if (status == TUTTI_OK) {
-        status = check_bucket("tutti_runner_capture_rows", runner, rows, &index);
+    static const char call[] = "tutti_runner_capture_rows";
+    tutti_status status = check_alone(call, runner);
+    if (status != TUTTI_OK) {
+        return status;
     }
-    return status == TUTTI_OK ? runner_capture(&runner, &stream, 1, index, runner->attempts) : status;
+    struct capture_order order = {BUCKET_NONE, runner->attempts, false, check_capture(call, runner, stream)};
+    if (order.given == TUTTI_OK) {
+        order.given = check_bucket(call, runner, rows, &order.only);
+    }
+    return runner_capture(&runner, &stream, 1, &order);
 }
 
 tutti_status tutti_runner_capture_all(tutti_runner *const *runners, const tutti_stream *streams, int world)
@@ -160,7 +180,10 @@ tutti_status tutti_runner_capture_all(tutti_runner *const *runners, const tutti_
                          TUTTI_WORLD_MAX);
     }
     for (int rank = 0; rank < world; rank++) {
-        tutti_status status = check_capture(call, runners[rank], streams[rank]);
+        tutti_status status = check(call, runners[rank]);
+        if (status == TUTTI_OK) {
+            status = check_capture(call, runners[rank], streams[rank]);
+        }
         if (status != TUTTI_OK) {
             return status;
         }
@@ -170,7 +193,8 @@ tutti_status tutti_runner_capture_all(tutti_runner *const *runners, const tutti_
                              rank, world);
         }
     }
-    return runner_capture(runners, streams, world, BUCKET_ALL, runners[0]->attempts);
+    const struct capture_order order = {BUCKET_ALL, runners[0]->attempts, false, TUTTI_OK};
+    return runner_capture(runners, streams, world, &order);
 }
 
 tutti_status tutti_runner_release(tutti_runner *runner, size_t rows)
@@ -222,7 +246,8 @@ tutti_status tutti_runner_end(tutti_runner *runner)
 
 tutti_status tutti_runner_finish(tutti_runner *runner, tutti_stream stream)
 {
-    if (runner == NULL || runner->comm == NULL) {
+    bool usable = runner != NULL && runner->comm != NULL && runner->inside == 0;
+    if (!usable || runner->comm->generation != process_generation()) {
         return check("tutti_runner_finish", runner);
     }
     return runner_finish(runner, stream); /* also of a communicator that has failed: its work is waited for */

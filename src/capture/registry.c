@@ -224,6 +224,7 @@ static struct recorded *recorded_add(struct registry *registry, uint64_t capture
     recorded->stream = stream;
     recorded->session = registry->session;
     recorded->pending = true;
+    recorded->serial = ++registry->last_recorded;
     recorded->graphs = &registry->graphs;
     *(registry->recorded_last != NULL ? &registry->recorded_last->next : &registry->recorded) = recorded;
     registry->recorded_last = recorded;
@@ -369,15 +370,13 @@ void registry_settle(struct registry *registry, struct recorded *recorded)
     recorded->pending = false;
 }
 
-void registry_settle_behind(struct registry *registry, const struct recorded *before, const struct recorded *last)
+void registry_settle_behind(struct registry *registry, uint64_t before, uint64_t last)
 {
-    if (before == last) {
-        return;
-    }
-    struct recorded *each = before != NULL ? before->next : registry->recorded;
-    while (each != NULL) {
-        registry_settle(registry, each);
-        each = each == last ? NULL : each->next;
+    for (struct recorded *each = registry->recorded; each != NULL; each = each->next) {
+        if (each->pending && each->serial > before && each->serial <= last) {
+            registry_settle(registry, each);
+            each->doubted = NULL; /* whose capture it was is known: the one that is given up here */
+        }
     }
 }
 

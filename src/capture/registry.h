@@ -65,6 +65,7 @@ struct recorded {
     struct ticket *first, *last;
     _Atomic uint32_t holders; /* of the backend: it lives while there are any */
     _Atomic uint32_t *graphs; /* the registry's count of such */
+    uint64_t serial;          /* the how many-th of its registry: never given twice */
     struct recorded *next;    /* in order of their first call; or the next free one */
 };
 
@@ -79,7 +80,7 @@ struct registry {
     struct pool *pools;   /* what they lie in; the first one has room left */
     uint32_t *free_slots; /* given back, as a stack */
     uint32_t slot_count, fresh_slot, free_slot_count;
-    uint64_t last_ticket, last_commit, last_session;
+    uint64_t last_ticket, last_commit, last_session, last_recorded;
     uint64_t forgotten; /* pending tickets given up for their number */
     /* The open session, or 0: calls come on this stream, or in what it captures. */
     uint64_t session;
@@ -143,9 +144,9 @@ void registry_forget(struct registry *registry, struct recorded *recorded);
 /* Nothing of the graph will ever be direct: its calls are staged for good, and a commit does not look at it. */
 void registry_settle(struct registry *registry, struct recorded *recorded);
 
-/* The same for all that was recorded behind `before` (NULL: from the first one on), up to `last`: captures of which some rank has none. All
- * captures have ended. */
-void registry_settle_behind(struct registry *registry, const struct recorded *before, const struct recorded *last);
+/* The same for the pending ones with serials above `before` and up to `last`: captures of which some rank has none. By number, since
+ * some of them may be gone. All captures have ended. */
+void registry_settle_behind(struct registry *registry, uint64_t before, uint64_t last);
 
 /* Frees what is gone and was seen by a commit. */
 void registry_sweep(struct registry *registry);

@@ -32,7 +32,8 @@ struct registry;
 struct segment;
 struct symmetric;
 
-/* Something that a communicator carries and knows nothing of: told when that ends, while its device is still open. */
+/* Something that a communicator carries and knows nothing of: told when that ends, while its device is still open; in a forked
+ * child too, where the device must be left alone. */
 struct comm_follower {
     void (*leave)(void *user);
     void *user;

@@ -58,6 +58,8 @@ void comm_destroy(tutti_comm *comm)
 {
     if (comm->generation == process_generation()) {
         leave(comm);
+    } else {
+        followers_leave(comm);
     }
     sessions_free(comm);
     peers_release(comm->peers);

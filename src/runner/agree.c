@@ -13,14 +13,17 @@
 struct agree_word {
     int32_t status; /* TUTTI_OK, or it cannot take part: `sentence` */
     uint32_t segments, buckets, flags, attempts;
+    uint32_t cold, in_session;
     uint32_t spoken_of; /* the bucket whose reason the sentence is, if status is TUTTI_OK */
-    uint64_t segments_hash, buckets_hash;
+    uint64_t name_hash, segments_hash, buckets_hash;
     uint64_t chosen[WORDS_OF_BUCKETS], failed[WORDS_OF_BUCKETS];
     char sentence[RUNNER_REASON_BYTES];
 };
 _Static_assert(sizeof(struct agree_word) <= CONTROL_MAIL_BYTES, "it fits an exchange");
 
 /* FNV-1a, Fowler, Noll and Vo. */
+#define HASH_BEGIN 0xcbf29ce484222325u
+
 static uint64_t hash(uint64_t sum, const void *bytes, size_t count)
 {
     const unsigned char *at = bytes;
@@ -32,7 +35,7 @@ static uint64_t hash(uint64_t sum, const void *bytes, size_t count)
 
 static uint64_t segments_hash(const tutti_runner *runner)
 {
-    uint64_t sum = 0xcbf29ce484222325u;
+    uint64_t sum = HASH_BEGIN;
     for (int index = 0; index < runner->segment_count; index++) {
         const struct runner_segment *segment = &runner->segments[index];
         const uint64_t fixed_rows = segment->fixed_rows;
@@ -45,7 +48,7 @@ static uint64_t segments_hash(const tutti_runner *runner)
 
 static uint64_t buckets_hash(const tutti_runner *runner)
 {
-    uint64_t sum = 0xcbf29ce484222325u;
+    uint64_t sum = HASH_BEGIN;
     for (size_t index = 0; index < runner->bucket_count; index++) {
         const uint64_t rows = runner->buckets[index].rows;
         sum = hash(sum, &rows, sizeof(rows));
@@ -71,6 +74,9 @@ static void word_fill(const tutti_runner *runner, const struct runner_verdict *m
     word->buckets = (uint32_t)runner->bucket_count;
     word->flags = runner->flags;
     word->attempts = runner->attempts;
+    word->cold = !runner->warm;
+    word->in_session = mine->in_session;
+    word->name_hash = hash(HASH_BEGIN, runner->name, sizeof(runner->name));
     word->segments_hash = segments_hash(runner);
     word->buckets_hash = buckets_hash(runner);
     word->spoken_of = UINT32_MAX;
@@ -100,6 +106,10 @@ static tutti_status compare(const tutti_runner *runner, const struct agree_word 
     const struct agree_word *first = &words[0];
     const struct agree_word *other = &words[rank];
     const char *what = NULL;
+    if (other->name_hash != first->name_hash) {
+        return error_set(TUTTI_ERR_MISMATCH, "rank %d captures another runner than rank 0, by its name: one is \"%s\"",
+                         rank, runner->name);
+    }
     if (other->segments != first->segments) {
         return error_set(TUTTI_ERR_MISMATCH, "%s: rank %d has %u segments where rank 0 has %u: add the same ones",
                          runner->name, rank, other->segments, first->segments);
@@ -145,7 +155,7 @@ static void bucket_judge(const tutti_runner *runner, const struct agree_word *wo
         bucket->failed = true;
         if (word->spoken_of == index) {
             (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.*s", RUNNER_REASON_BYTES - 1, word->sentence);
-        } else if (rank != runner->comm->rank) {
+        } else if (!bit_get(words[runner->comm->rank].failed, index)) { /* else it has a reason of its own */
             (void)snprintf(bucket->reason, sizeof(bucket->reason),
                            "rank %d could not capture the bucket of %zu rows, and knows why", rank, bucket->rows);
         }
@@ -171,7 +181,17 @@ static tutti_status no_memory(tutti_comm *comm)
     return error_set(TUTTI_ERR_SYSTEM, "%s", failure.sentence);
 }
 
-tutti_status runners_agree(tutti_runner *const *runners, const struct runner_verdict *mine, int count)
+static void accord_fill(const struct agree_word *words, int world, struct runner_accord *accord)
+{
+    *accord = (struct runner_accord){false, false};
+    for (int rank = 0; rank < world; rank++) {
+        accord->cold = accord->cold || words[rank].cold != 0;
+        accord->in_session = accord->in_session || words[rank].in_session != 0;
+    }
+}
+
+tutti_status runners_agree(tutti_runner *const *runners, const struct runner_verdict *mine, int count,
+                           struct runner_accord *accord)
 {
     struct agree_word word;
     struct agree_word *words = calloc((size_t)runners[0]->comm->world, sizeof(*words));
@@ -187,6 +207,7 @@ tutti_status runners_agree(tutti_runner *const *runners, const struct runner_ver
     for (int index = 0; index < count && status == TUTTI_OK; index++) {
         status = comm_exchange_collect(runners[index]->comm, words, sizeof(*words));
         if (status == TUTTI_OK) {
+            accord_fill(words, runners[0]->comm->world, accord);
             verdict = judge(runners[index], words);
         }
     }

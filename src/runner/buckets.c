@@ -40,7 +40,7 @@ static tutti_status list_make(const tutti_runner_options *options, size_t *rows,
     }
     for (; next < most && made < TUTTI_RUNNER_BUCKETS_MAX - 1; made++) {
         rows[made] = next;
-        next = next < powers ? next * 2 : (next / step + 1) * step;
+        next = next <= powers / 2 ? next * 2 : (next / step + 1) * step;
     }
     if (next < most) {
         return error_set(

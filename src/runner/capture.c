@@ -2,10 +2,11 @@
 /*
  * capture.c - graphs for buckets, on all ranks or on none.
  *
- *   1  once: the pass over the largest bucket, eagerly, so that whatever the engine does lazily is done
- *   2  each rank for itself: its segments, bucket by bucket, the largest first
- *   3  exchange: what failed where. Those buckets are given up on all ranks, before a commit compares what was captured
- *   4  one commit
+ *   1  exchange: all are going to capture the same thing, and all of them can
+ *   2  once: the pass over the largest bucket, eagerly, so that whatever the engine does lazily is done
+ *   3  each rank for itself: its segments, bucket by bucket, the largest first
+ *   4  exchange: what failed where. Those buckets are given up on all ranks, before a commit compares what was captured
+ *   5  one commit
  *
  * Captures run nothing: between two steps of serving, a rank that captures is only late.
  */
@@ -27,6 +28,7 @@ struct campaign {
     uint64_t begun_ns;
     size_t done, total;
     bool entered; /* a session of its own */
+    struct runner_verdict verdict;
 };
 
 static double ms_since(uint64_t begun_ns)
@@ -102,7 +104,7 @@ static void bucket_note(const tutti_runner *runner, struct runner_bucket *bucket
     char why[ERROR_SENTENCE_BYTES];
     (void)snprintf(why, sizeof(why), "%s", tutti_last_error());
     bucket->failed = true;
-    (void)snprintf(bucket->reason, sizeof(bucket->reason), "rank %d, bucket of %zu rows, %.63s: %.120s",
+    (void)snprintf(bucket->reason, sizeof(bucket->reason), "rank %d, bucket of %zu rows, %.63s: %.140s",
                    runner->comm->rank, bucket->rows, segment != NULL ? segment->name : "its graphs", why);
 }
 
@@ -116,7 +118,7 @@ static void bucket_capture(tutti_runner *runner, struct runner_bucket *bucket, t
     uint64_t begun_ns = clock_now_ns();
     uint64_t used = used_bytes(runner);
     uint64_t bytes = 0;
-    bucket->before = runner->comm->registry->recorded_last;
+    bucket->before = runner->comm->registry->last_recorded;
     bucket->graphs = calloc((size_t)runner->segment_count, sizeof(struct device_graph *));
     if (bucket->graphs == NULL) {
         (void)error_set(TUTTI_ERR_SYSTEM, "out of memory");
@@ -133,7 +135,7 @@ static void bucket_capture(tutti_runner *runner, struct runner_bucket *bucket, t
         }
         bytes += more;
     }
-    bucket->last = runner->comm->registry->recorded_last;
+    bucket->last = runner->comm->registry->last_recorded;
     uint64_t now = used_bytes(runner);
     bucket->graph_bytes = now > used ? now - used : bytes;
     bucket->capture_ms = ms_since(begun_ns);
@@ -174,7 +176,7 @@ static void bucket_settle(tutti_runner *runner, struct runner_bucket *bucket)
         runner->stats.graph_memory_bytes += bucket->graph_bytes;
     }
     bucket->failed = false;
-    bucket->before = bucket->last = NULL;
+    bucket->before = bucket->last = 0;
 }
 
 /* -- all of it ------------------------------------------------------------------------------------------------------- */
@@ -192,64 +194,120 @@ static size_t choose(tutti_runner *runner, size_t only)
     return chosen;
 }
 
+static void verdict_note(struct campaign *campaign, tutti_status status)
+{
+    struct runner_verdict *verdict = &campaign->verdict;
+    verdict->status = status;
+    (void)snprintf(verdict->sentence, sizeof(verdict->sentence), "%.255s",
+                   status != TUTTI_OK ? tutti_last_error() : "");
+}
+
+static tutti_status agree(struct campaign *campaigns, int count, struct runner_accord *accord)
+{
+    tutti_runner *runners[TUTTI_WORLD_MAX] = {NULL};
+    struct runner_verdict verdicts[TUTTI_WORLD_MAX] = {{TUTTI_OK, false, ""}};
+    for (int index = 0; index < count; index++) {
+        runners[index] = campaigns[index].runner;
+        verdicts[index] = campaigns[index].verdict;
+    }
+    return runners_agree(runners, verdicts, count, accord);
+}
+
+/* A session of its own tells calls on other streams from those that are captured. */
+static void campaign_enter(struct campaign *campaign)
+{
+    verdict_note(campaign, session_enter(campaign->runner->comm, campaign->stream, &campaign->entered));
+    campaign->verdict.in_session = campaign->verdict.status == TUTTI_OK && !campaign->entered;
+}
+
+static void campaign_exit(struct campaign *campaign)
+{
+    if (campaign->entered) {
+        session_exit(campaign->runner->comm);
+    }
+    campaign->entered = false;
+}
+
+/* Nothing has been run or captured if this fails. */
+static tutti_status campaigns_begin(struct campaign *campaigns, int count, const struct capture_order *order,
+                                    struct runner_accord *accord)
+{
+    for (int index = 0; index < count; index++) {
+        struct campaign *campaign = &campaigns[index];
+        verdict_note(campaign, order->given);
+        campaign->total = choose(campaign->runner, order->only);
+        if (campaign->verdict.status == TUTTI_OK) {
+            verdict_note(campaign, runner_stream_check(campaign->runner, "tutti_runner_capture", campaign->stream));
+        }
+        if (campaign->verdict.status == TUTTI_OK) {
+            campaign_enter(campaign); /* whether it can; a pass may use streams that a session would refuse */
+            campaign_exit(campaign);
+        }
+    }
+    tutti_status status = agree(campaigns, count, accord);
+    for (int index = 0; index < count && status != TUTTI_OK; index++) {
+        (void)choose(campaigns[index].runner, BUCKET_NONE);
+    }
+    return status;
+}
+
 /* All ranks' passes are enqueued before one of them is waited for. */
-static void warm_up(struct campaign *campaigns, int count, struct runner_verdict *verdicts)
+static void warm_up(struct campaign *campaigns, int count)
 {
     for (int index = 0; index < count; index++) {
         struct campaign *campaign = &campaigns[index];
         tutti_runner *runner = campaign->runner;
         size_t rows = runner->buckets[runner->bucket_count - 1].rows;
-        if (!runner->warm && verdicts[index].status == TUTTI_OK) {
-            tell(campaign, TUTTI_RUNNER_WARM_UP, rows);
-            verdicts[index].status = runner_warm_up(runner, rows, campaign->stream);
-            (void)snprintf(verdicts[index].sentence, RUNNER_REASON_BYTES, "%.255s", tutti_last_error());
-        }
+        tell(campaign, TUTTI_RUNNER_WARM_UP, rows);
+        verdict_note(campaign, runner_warm_up(runner, rows, campaign->stream));
     }
     for (int index = 0; index < count; index++) {
         struct campaign *campaign = &campaigns[index];
         tutti_runner *runner = campaign->runner;
-        if (runner->warm || verdicts[index].status != TUTTI_OK) {
-            continue;
+        if (campaign->verdict.status == TUTTI_OK) {
+            verdict_note(campaign, runner_finish(runner, campaign->stream));
         }
-        verdicts[index].status = runner_finish(runner, campaign->stream);
-        (void)snprintf(verdicts[index].sentence, RUNNER_REASON_BYTES, "%.255s", tutti_last_error());
-        runner->warm = verdicts[index].status == TUTTI_OK;
+        runner->warm = campaign->verdict.status == TUTTI_OK;
         runner->stats.warm_ups += runner->warm;
         runner->stats.warm_up_ms += ms_since(campaign->begun_ns);
     }
 }
 
-/* One round for all ranks here: captures what is chosen and settles what became of it. */
-static tutti_status round_run(struct campaign *campaigns, int count, size_t only, struct runner_verdict *verdicts)
+static void campaign_settle(struct campaign *campaign, bool failed)
 {
-    tutti_runner *runners[TUTTI_WORLD_MAX] = {NULL};
+    tutti_runner *runner = campaign->runner;
+    campaign_exit(campaign);
+    for (size_t at = 0; at < bucket_total(runner); at++) {
+        struct runner_bucket *bucket = bucket_at(runner, at);
+        if (bucket->chosen) {
+            if (failed && !bucket->failed) { /* with all of them */
+                (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.255s", tutti_last_error());
+            }
+            bucket->failed = bucket->failed || failed;
+            bucket_settle(runner, bucket);
+        }
+    }
+}
+
+/* One round for all ranks here: captures what is chosen and settles what became of it. */
+static tutti_status round_run(struct campaign *campaigns, int count, size_t only)
+{
+    struct runner_accord accord;
     for (int index = 0; index < count; index++) {
         struct campaign *campaign = &campaigns[index];
-        runners[index] = campaign->runner;
         campaign->total = choose(campaign->runner, only);
         campaign->done = 0;
-        if (verdicts[index].status == TUTTI_OK) {
-            verdicts[index].status = session_enter(campaign->runner->comm, campaign->stream, &campaign->entered);
-            (void)snprintf(verdicts[index].sentence, RUNNER_REASON_BYTES, "%.255s", tutti_last_error());
+        if (campaign->verdict.status == TUTTI_OK) {
+            campaign_enter(campaign);
         }
-        if (verdicts[index].status == TUTTI_OK) {
+        if (campaign->verdict.status == TUTTI_OK) {
             buckets_capture(campaign);
         }
         tell(campaign, TUTTI_RUNNER_COMMIT, 0);
     }
-    tutti_status status = runners_agree(runners, verdicts, count);
+    tutti_status status = agree(campaigns, count, &accord);
     for (int index = 0; index < count; index++) {
-        tutti_runner *runner = runners[index];
-        if (campaigns[index].entered) {
-            session_exit(runner->comm);
-        }
-        for (size_t at = 0; at < bucket_total(runner); at++) {
-            struct runner_bucket *bucket = bucket_at(runner, at);
-            bucket->failed = bucket->failed || status != TUTTI_OK;
-            if (bucket->chosen) {
-                bucket_settle(runner, bucket);
-            }
-        }
+        campaign_settle(&campaigns[index], status != TUTTI_OK);
     }
     return status;
 }
@@ -292,31 +350,42 @@ static bool any_failed(const tutti_runner *runner, size_t only)
     return false;
 }
 
-tutti_status runner_capture(tutti_runner *const *runners, const tutti_stream *streams, int count, size_t only,
-                            unsigned rounds)
+static tutti_status campaigns_run(struct campaign *campaigns, int count, const struct capture_order *order)
 {
-    struct campaign campaigns[TUTTI_WORLD_MAX];
-    struct runner_verdict *verdicts = calloc((size_t)count, sizeof(*verdicts));
-    if (verdicts == NULL) {
-        return error_set(TUTTI_ERR_SYSTEM, "out of memory for a capture");
+    const tutti_runner *first = campaigns[0].runner;
+    struct runner_accord accord;
+    tutti_status status = campaigns_begin(campaigns, count, order, &accord);
+    if (status != TUTTI_OK) {
+        return status;
     }
-    for (int index = 0; index < count; index++) {
-        campaigns[index] =
-            (struct campaign){.runner = runners[index], .stream = streams[index], .begun_ns = clock_now_ns()};
-        verdicts[index].status = runner_stream_check(runners[index], "tutti_runner_capture", streams[index]);
-        (void)snprintf(verdicts[index].sentence, RUNNER_REASON_BYTES, "%.255s", tutti_last_error());
+    if (accord.cold && !order->serving) {
+        warm_up(campaigns, count);
     }
-    warm_up(campaigns, count, verdicts);
-    tutti_status status = round_run(campaigns, count, only, verdicts);
-    for (unsigned round = 1; round < rounds && status == TUTTI_OK && any_failed(runners[0], only); round++) {
-        status = round_run(campaigns, count, only, verdicts);
+    status = round_run(campaigns, count, order->only);
+    for (unsigned round = 1; round < order->rounds && status == TUTTI_OK && any_failed(first, order->only); round++) {
+        status = round_run(campaigns, count, order->only);
     }
-    free(verdicts);
-    if (status == TUTTI_OK && (runners[0]->flags & TUTTI_RUNNER_NO_COMMIT) == 0) {
+    if (status == TUTTI_OK && !accord.in_session && (first->flags & TUTTI_RUNNER_NO_COMMIT) == 0) {
         status = commit(campaigns, count);
     }
     for (int index = 0; index < count && status == TUTTI_OK; index++) {
         tell(&campaigns[index], TUTTI_RUNNER_DONE, 0);
+    }
+    return status;
+}
+
+tutti_status runner_capture(tutti_runner *const *runners, const tutti_stream *streams, int count,
+                            const struct capture_order *order)
+{
+    struct campaign campaigns[TUTTI_WORLD_MAX] = {{.runner = NULL}};
+    for (int index = 0; index < count; index++) {
+        campaigns[index] =
+            (struct campaign){.runner = runners[index], .stream = streams[index], .begun_ns = clock_now_ns()};
+        runners[index]->inside++;
+    }
+    tutti_status status = campaigns_run(campaigns, count, order);
+    for (int index = 0; index < count; index++) {
+        runners[index]->inside--;
     }
     return status;
 }

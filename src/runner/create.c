@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/process.h"
 #include "runner/runner.h"
 
 static tutti_status no_memory(void)
@@ -14,7 +15,7 @@ static tutti_status no_memory(void)
 void bucket_clear(tutti_runner *runner, struct runner_bucket *bucket)
 {
     for (int segment = 0; bucket->graphs != NULL && segment < runner->segment_count; segment++) {
-        if (bucket->graphs[segment] != NULL) {
+        if (bucket->graphs[segment] != NULL && runner->device != NULL) {
             runner->graphs->destroy(runner->device, bucket->graphs[segment]);
         }
     }
@@ -24,14 +25,18 @@ void bucket_clear(tutti_runner *runner, struct runner_bucket *bucket)
     bucket->graph_bytes = 0;
 }
 
-/* While the communicator's device is still open: it is destroyed, or the runner is. */
+/* While the communicator's device is still open: it is destroyed, or the runner is. In a forked child what is the device's stays
+ * where it is: the threads that it belongs to are missing there. */
 static void device_leave(void *user)
 {
     tutti_runner *runner = user;
+    if (runner->comm->generation != process_generation()) {
+        runner->device = NULL;
+    }
     for (size_t index = 0; index < bucket_total(runner); index++) {
         bucket_clear(runner, bucket_at(runner, index));
     }
-    if (runner->word != NULL) {
+    if (runner->device != NULL) {
         runner->graphs->word_destroy(runner->device, runner->word);
     }
     runner->word = NULL;
@@ -158,5 +163,6 @@ tutti_status runner_segment_add(tutti_runner *runner, const tutti_segment *segme
         *index = runner->segment_count;
     }
     runner->segment_count++;
+    runner->warm = false; /* this one has not run yet */
     return TUTTI_OK;
 }

@@ -29,29 +29,38 @@ tutti_status runner_stream_check(const tutti_runner *runner, const char *call, t
     return status;
 }
 
-/* What the engine's callback failed with: its own words follow if it has any. */
 static tutti_status segment_failed(const tutti_runner *runner, const struct runner_segment *segment, size_t rows,
-                                   tutti_status status, bool described)
+                                   tutti_status status)
 {
     char why[ERROR_SENTENCE_BYTES];
-    (void)snprintf(why, sizeof(why), "%s", described ? tutti_last_error() : tutti_status_name(status));
+    (void)snprintf(why, sizeof(why), "%s", tutti_last_error());
     return error_set(status, "rank %d: %s, segment \"%s\" over %zu rows: %s", runner->comm->rank, runner->name,
                      segment->name, rows, why);
+}
+
+/* The callback, which may call this library, but not this runner. */
+static tutti_status segment_work(tutti_runner *runner, const struct runner_segment *segment, size_t width,
+                                 tutti_stream stream)
+{
+    uint64_t errors = error_count();
+    runner->inside++;
+    tutti_status status = segment->fn(segment->user, width, stream);
+    runner->inside--;
+    if (status != TUTTI_OK && error_count() == errors) {
+        return error_set(status, "its callback returned %s", tutti_status_name(status));
+    }
+    return status;
 }
 
 tutti_status segment_enqueue(tutti_runner *runner, const struct runner_segment *segment, size_t width, size_t real,
                              tutti_stream stream)
 {
     tutti_status status = TUTTI_OK;
-    uint64_t errors = error_count();
     if (segment->padded_count > 0 && real < width) {
         status = runner->graphs->padding_zero(runner->device, runner->word, width, segment->padded,
                                               segment->padded_count, stream);
     }
-    if (status == TUTTI_OK) {
-        status = segment->fn(segment->user, width, stream);
-    }
-    return status == TUTTI_OK ? TUTTI_OK : segment_failed(runner, segment, width, status, error_count() != errors);
+    return status == TUTTI_OK ? segment_work(runner, segment, width, stream) : status;
 }
 
 /* -- a run ------------------------------------------------------------------------------------------------------- */
@@ -94,6 +103,9 @@ tutti_status runner_begin(tutti_runner *runner, size_t rows, tutti_stream stream
     if (runner->pass.open) {
         return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_begin: a run of %zu rows is open: tutti_runner_end first",
                          runner->pass.rows);
+    }
+    if (runner->segment_count == 0) {
+        return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_begin: %s has no segments yet", runner->name);
     }
     if (rows == 0 || rows > UINT32_MAX - runner->oversize_multiple) {
         return error_set(TUTTI_ERR_ARGUMENT,
@@ -142,25 +154,48 @@ tutti_status runner_enter(tutti_runner *runner, int index)
         status = segment_call(runner, &runner->segments[index]);
     } else {
         status = runner->graphs->launch(runner->device, graph, pass->stream);
-        if (status != TUTTI_OK) {
-            status = segment_failed(runner, &runner->segments[index], pass->width, status, true);
-        }
         runner->stats.graph_launches++;
     }
     pass->open = status == TUTTI_OK;
-    return status;
+    return pass->open ? TUTTI_OK : segment_failed(runner, &runner->segments[index], pass->width, status);
+}
+
+static bool is_late(const tutti_runner *runner, const struct runner_bucket *bucket)
+{
+    return bucket->state != TUTTI_BUCKET_CAPTURED && bucket->tries < runner->attempts;
+}
+
+/* The run itself is complete: that the ranks could not even begin to capture is a reason to stay eager, and no error of the run's. An open
+ * session ends: then they try again. */
+static tutti_status capture_late(tutti_runner *runner, size_t index)
+{
+    struct runner_bucket *bucket = bucket_at(runner, index);
+    const struct capture_order order = {.only = index, .rounds = 1, .serving = true, .given = TUTTI_OK};
+    unsigned tries = bucket->tries;
+    tutti_status status = runner_capture(&runner, &runner->pass.stream, 1, &order);
+    tutti_status failure = comm_check(runner->comm);
+    if (status != TUTTI_OK && failure == TUTTI_OK && bucket->tries == tries) {
+        bucket->tries += status != TUTTI_ERR_CAPTURE;
+        (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.255s", tutti_last_error());
+    }
+    return failure;
 }
 
 /* This run was eager because its bucket is not captured yet: all ranks come here with the same bucket in the same state. */
-static tutti_status capture_late(tutti_runner *runner)
+static tutti_status capture_lazily(tutti_runner *runner)
 {
-    size_t index = (size_t)(runner->pass.bucket - runner->buckets) + (runner->fixed_count > 0);
+    const struct runner_pass *pass = &runner->pass;
     tutti_status status = TUTTI_OK;
-    if (runner->fixed_count > 0 && runner->fixed.state != TUTTI_BUCKET_CAPTURED &&
-        runner->fixed.tries < runner->attempts) {
-        status = runner_capture(&runner, &runner->pass.stream, 1, 0, 1);
+    if ((runner->flags & TUTTI_RUNNER_LAZY) == 0 || pass->bucket == NULL || pass->replays || pass->stream == NULL) {
+        return TUTTI_OK;
     }
-    return status == TUTTI_OK ? runner_capture(&runner, &runner->pass.stream, 1, index, 1) : status;
+    if (runner->fixed_count > 0 && is_late(runner, &runner->fixed)) {
+        status = capture_late(runner, 0);
+    }
+    if (status == TUTTI_OK && is_late(runner, pass->bucket)) {
+        status = capture_late(runner, (size_t)(pass->bucket - runner->buckets) + (runner->fixed_count > 0));
+    }
+    return status;
 }
 
 tutti_status runner_end(tutti_runner *runner)
@@ -175,9 +210,7 @@ tutti_status runner_end(tutti_runner *runner)
     }
     pass_count(runner);
     runner->warm = true;
-    bool late = (runner->flags & TUTTI_RUNNER_LAZY) != 0 && pass->bucket != NULL && !pass->replays &&
-                pass->stream != NULL && pass->bucket->tries < runner->attempts;
-    return late ? capture_late(runner) : TUTTI_OK;
+    return capture_lazily(runner);
 }
 
 static tutti_status enter_all(tutti_runner *runner)

@@ -23,8 +23,6 @@
 #define RUNNER_NAME_BYTES 64
 #define RUNNER_REASON_BYTES 256
 
-struct recorded;
-
 struct runner_segment {
     char name[RUNNER_NAME_BYTES];
     tutti_segment_fn fn;
@@ -43,10 +41,10 @@ struct runner_bucket {
     uint64_t captures, failed_captures, replayed_runs, eager_runs, graph_bytes;
     double capture_ms;
     char reason[RUNNER_REASON_BYTES];
-    /* Of the capture under way: whether it is in question, and failed here; what the registry recorded for it is behind `before`,
-     * up to `last`. */
+    /* Of the capture under way: whether it is in question, and failed here; what the registry recorded for it has serials above
+     * `before`, up to `last`. */
     bool chosen, failed;
-    struct recorded *before, *last;
+    uint64_t before, last;
 };
 
 /* The run that is open. */
@@ -76,7 +74,8 @@ struct tutti_runner {
     size_t bucket_count;
     struct runner_bucket fixed; /* of 0 rows */
     uint32_t *word;             /* the device's: real rows of the run it is at */
-    bool warm;
+    bool warm;                  /* a pass has been enqueued, since the last segment was added */
+    unsigned inside; /* callbacks of the engine's, and captures, that are under way: most calls are refused */
     struct runner_pass pass;
     tutti_runner_stats_t stats; /* the counters of it */
 };
@@ -111,7 +110,8 @@ tutti_status runner_run(tutti_runner *runner, size_t rows, tutti_stream stream);
 tutti_status runner_finish(tutti_runner *runner, tutti_stream stream);
 /* The whole pass over a bucket's rows, called and not replayed. */
 tutti_status runner_warm_up(tutti_runner *runner, size_t rows, tutti_stream stream);
-/* Enqueues or captures a segment over `width` rows, its padding zeroed first if there can be any: `real` rows are known to be real. */
+/* Enqueues or captures a segment over `width` rows, its padding zeroed first if there can be any: `real` rows are known to be real.
+ * There is a sentence for every failure, the callback's own if it left one. */
 tutti_status segment_enqueue(tutti_runner *runner, const struct runner_segment *segment, size_t width, size_t real,
                              tutti_stream stream);
 /* ARGUMENT, CAPTURE: nothing of the runner's can be enqueued on the stream now. */
@@ -119,22 +119,38 @@ tutti_status runner_stream_check(const tutti_runner *runner, const char *call, t
 
 /* -- capture.c -- */
 
-/* [collective] Of one rank (count 1), or of all by the one thread that drives them. `only`: the index, as bucket_at counts, of the one
- * bucket in question, or BUCKET_ALL. `rounds`: how often what fails is tried. */
 #define BUCKET_ALL SIZE_MAX
-tutti_status runner_capture(tutti_runner *const *runners, const tutti_stream *streams, int count, size_t only,
-                            unsigned rounds);
+#define BUCKET_NONE (SIZE_MAX - 1)
+struct capture_order {
+    size_t only;        /* the index, as bucket_at counts, of the one bucket in question; or BUCKET_ALL */
+    unsigned rounds;    /* how often what fails is tried */
+    bool serving;       /* at the end of a run, whose results are still wanted: nothing is warmed up */
+    tutti_status given; /* not TUTTI_OK: why this rank cannot take part, with its sentence; the others hear of it */
+};
+
+/* [collective] Of one rank (count 1), or of all by the one thread that drives them. */
+tutti_status runner_capture(tutti_runner *const *runners, const tutti_stream *streams, int count,
+                            const struct capture_order *order);
 
 /* -- agree.c -- */
 
-/* [collective] What became of the buckets in question, on all ranks: a bucket that failed on one is `failed` on all, with the reason.
- * `mine`: [count], what each rank has to say beforehand: TUTTI_OK, or why it cannot take part, `sentences` then. The same error, with
- * the same sentence, on all ranks: MISMATCH, and the first rank's that is not TUTTI_OK. */
+/* What a rank has to say beforehand. */
 struct runner_verdict {
-    tutti_status status;
+    tutti_status status; /* TUTTI_OK, or why it cannot take part: `sentence` */
+    bool in_session;     /* within a session of the caller's, whose commit it is going to be */
     char sentence[RUNNER_REASON_BYTES];
 };
-tutti_status runners_agree(tutti_runner *const *runners, const struct runner_verdict *mine, int count);
+
+/* What holds if it does for one of them. */
+struct runner_accord {
+    bool cold; /* no pass has been run */
+    bool in_session;
+};
+
+/* [collective] What became of the buckets in question, on all ranks: a bucket that failed on one is `failed` on all, with the reason.
+ * `mine`: [count]. The same error, with the same sentence, on all ranks: MISMATCH, and the first rank's that is not TUTTI_OK. */
+tutti_status runners_agree(tutti_runner *const *runners, const struct runner_verdict *mine, int count,
+                           struct runner_accord *accord);
 
 /* -- stats.c -- */
 void runner_stats(const tutti_runner *runner, tutti_runner_stats_t *stats);
