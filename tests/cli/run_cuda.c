@@ -59,6 +59,7 @@ int main(void)
     check_run("2", "--reference", "host");
     check_run("4", "--numerics", "real");
     check_run("3", "--storm", NULL);
+    check_run("4", "--model", "tiny-moe");
     CHECK(rmdir(folder) == 0, "something was left in %s", folder);
     return 0;
 }

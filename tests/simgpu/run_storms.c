@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `tutti run --backend cuda --storm` on simulated devices (device_compute.c): every token right, and what commits, suspends, recycled
- * slots and memory that cannot be shared are about has really happened: calls were direct.
+ * slots and memory that cannot be shared are about has really happened: calls were direct. Before that, a mixture of experts.
  */
 #include <cjson/cJSON.h>
 #include <string.h>
@@ -62,6 +62,16 @@ static void write_trace(const char *path)
     CHECK(fclose(file) == 0, "%s", path);
 }
 
+static void check_experts(const char *trace)
+{
+    const char *arguments[] = {TUTTI_TOOL, "run",      "--backend", "cuda",    "--ranks", "2", "--model",
+                               "tiny-moe", "--layers", "2",         "--trace", trace,     NULL};
+    struct command_result result = command_run(arguments, NULL, 120);
+    CHECK(result.code == 0, "exit code %d: %s%s", result.code, result.error, result.out);
+    CHECK(strstr(result.out, "NO ") == NULL && strstr(result.out, "62 of 62") != NULL, "%s", result.out);
+    command_free(&result);
+}
+
 int main(void)
 {
     char folder[32];
@@ -77,6 +87,7 @@ int main(void)
     (void)snprintf(trace, sizeof(trace), "%s/trace.jsonl", folder);
     (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)(seed % 1000000007u));
     write_trace(trace);
+    check_experts(trace);
     const char *arguments[] = {TUTTI_TOOL, "run", "--backend", "cuda",   "--ranks", "2",      "--layers", "1",
                                "--trace",  trace, "--storm",   "--seed", number,    "--json", path,       NULL};
     struct command_result result = command_run(arguments, NULL, 280);

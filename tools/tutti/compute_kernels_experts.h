@@ -224,7 +224,7 @@ static __device__ void two_columns(const uint16_t *first, const uint16_t *second
     for (int r = 0; r < ROWS; r++) {
         sums[0][r] = sums[1][r] = 0.0f;
     }
-#pragma unroll 2
+#pragma unroll(ROWS <= 2 ? 4 : 2)
     for (int k = (int)(threadIdx.x % (unsigned)team) * 8; k < inputs; k += team * 8) {
         float left[8], right[8];
         weights_of(first + k, left);
