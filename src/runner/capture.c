@@ -58,8 +58,8 @@ static tutti_status capture_lost(const tutti_runner *runner, uint64_t capture, t
     char said[ERROR_SENTENCE_BYTES];
     struct registry *registry = runner->comm->registry;
     (void)snprintf(said, sizeof(said), "%s", tutti_last_error());
-    if (capture == 0) {
-        return status;
+    if (capture == 0 || status != TUTTI_ERR_CAPTURE) {
+        return status; /* it was well; no graph could be made of it, for the reason that stands */
     }
     registry_invalidated(registry, capture, stream, "the end of the capture");
     for (const struct recorded *each = registry->recorded; each != NULL; each = each->next) {
@@ -104,8 +104,10 @@ static void bucket_note(const tutti_runner *runner, struct runner_bucket *bucket
     char why[ERROR_SENTENCE_BYTES];
     (void)snprintf(why, sizeof(why), "%s", tutti_last_error());
     bucket->failed = true;
-    (void)snprintf(bucket->reason, sizeof(bucket->reason), "rank %d, bucket of %zu rows, %.63s: %.140s",
-                   runner->comm->rank, bucket->rows, segment != NULL ? segment->name : "its graphs", why);
+    int room = (int)sizeof(bucket->reason);
+    int used = snprintf(bucket->reason, (size_t)room, "rank %d, bucket of %zu rows, %.63s: ", runner->comm->rank,
+                        bucket->rows, segment != NULL ? segment->name : "its graphs");
+    (void)snprintf(bucket->reason + used, (size_t)(room - used), "%.*s", room - used - 1, why);
 }
 
 static uint64_t used_bytes(const tutti_runner *runner)

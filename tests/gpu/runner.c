@@ -245,7 +245,7 @@ static void while_serving(struct gpu_rank *self, uint64_t seed)
     engine.fails_at = self->rank == 0 ? 4 : 0;
     gpu_engine_open(&engine);
     for (int round = 0; round < (quick ? 12 : 40); round++) {
-        size_t rows = round < 4 ? few[FEW - 1 - (size_t)round] : 1 + ranks_random(&seed) % 20;
+        size_t rows = round < 8 ? few[FEW - 1 - (size_t)round % FEW] : 1 + ranks_random(&seed) % 20;
         gpu_engine_run(&engine, rows);
         gpu_engine_verify(&engine, round, 3, "while serving");
     }
