@@ -32,6 +32,13 @@ foreach(vendor cuda hip)
     endforeach()
 endforeach()
 
+foreach(vendor cuda hip)
+    set(name sim/vendor/runner/${vendor}-processes-2)
+    add_case(${name} gpu_runner processes-2)
+    set_tests_properties(${name} PROPERTIES
+        ENVIRONMENT "${vendor_environment};TUTTI_GPU_VENDOR=always;TUTTI_TEST_GPU=${vendor}")
+endforeach()
+
 if(TARGET tutti_tool)
     add_executable(simgpu_bench bench.c)
     target_link_libraries(simgpu_bench PRIVATE harness tutti PkgConfig::cjson)

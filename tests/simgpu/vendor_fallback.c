@@ -18,6 +18,7 @@
 #include "harness/gpu.h"
 #include "harness/ranks.h"
 #include "harness/values.h"
+#include "tutti/runner.h"
 
 #define WORLD_MAX 3
 #define COUNT 1000
@@ -150,6 +151,19 @@ static void subgroup_check(tutti_comm *comm, int rank, int world)
     }
 }
 
+/* A runner's padding needs our kernels, whoever does the collectives. */
+static void runner_check(tutti_comm *comm, bool kernels)
+{
+    tutti_runner *runner = NULL;
+    CHECK_STATUS(kernels ? TUTTI_OK : TUTTI_ERR_UNSUPPORTED, tutti_runner_create(comm, NULL, &runner));
+    CHECK(kernels == (runner != NULL), "a runner that is half made");
+    if (!kernels) {
+        says(tutti_last_error(), "zeroes padding by a kernel");
+        says(tutti_last_error(), "the kernels in");
+    }
+    tutti_runner_destroy(runner);
+}
+
 static void create_and_look(int rank, int world, const char *rendezvous, void *user)
 {
     const struct scene *scene = user;
@@ -178,6 +192,7 @@ static void create_and_look(int rank, int world, const char *rendezvous, void *u
         says(plan.reason, scene->sentence);
         says(plan.reason, "NCCL 2.");
         memory_check(comm);
+        runner_check(comm, scene->odd != rank || strstr(scene->variables, "TUTTI_GPU_IMAGES") == NULL);
         subgroup_check(comm, rank, world);
     }
     for (uint64_t call = 1; call < 6; call++) {
