@@ -148,7 +148,7 @@ static void refused(int rank, int world, const char *rendezvous, void *user)
     struct engine engine;
     tutti_runner_options options = options_of(0);
     engine_open(&engine, rank, world, rendezvous, &options, true);
-    engine.quarrel = *quarrel;
+    engine.fault = *quarrel ? ENGINE_QUARRELS : ENGINE_REFUSES;
     engine.fail_captures = rank == world - 1 ? 2 : 0;
     CHECK_OK(tutti_runner_capture(engine.runner, engine.stream));
     refusals_are_told(&engine, *quarrel);

@@ -20,18 +20,24 @@ static void check_said(const char *part)
     CHECK(strstr(tutti_last_error(), part) != NULL, "\"%s\" lacks \"%s\"", tutti_last_error(), part);
 }
 
-#define REFUSED(status, part, call)                                                                                    \
-    do {                                                                                                               \
-        CHECK_STATUS(status, call);                                                                                    \
-        check_said(part);                                                                                              \
-    } while (0)
+/* `got` is what a call has just returned. */
+static void refused(tutti_status expected, const char *part, tutti_status got)
+{
+    CHECK(got == expected, "got %s (%s), and not one with \"%s\"", tutti_status_name(got), tutti_last_error(), part);
+    check_said(part);
+}
+
+static void good(tutti_status got)
+{
+    CHECK(got == TUTTI_OK, "%s: %s", tutti_status_name(got), tutti_last_error());
+}
 
 /* -- options ----------------------------------------------------------------------------------------------------- */
 
 static void refuse_options(tutti_comm *comm, const tutti_runner_options *options, const char *part)
 {
     tutti_runner *runner = untouched;
-    REFUSED(TUTTI_ERR_ARGUMENT, part, tutti_runner_create(comm, options, &runner));
+    refused(TUTTI_ERR_ARGUMENT, part, tutti_runner_create(comm, options, &runner));
     check_said("tutti_runner_create");
     CHECK(runner == untouched, "the output was touched");
 }
@@ -79,7 +85,7 @@ static void other_options(tutti_comm *comm)
     refuse_options(comm, &options, "struct_bytes");
     CHECK_STATUS(TUTTI_ERR_ARGUMENT, tutti_runner_create(NULL, NULL, &runner));
     CHECK(runner == untouched, "the output was touched");
-    REFUSED(TUTTI_ERR_ARGUMENT, "tutti_runner_create", tutti_runner_create(comm, NULL, NULL));
+    refused(TUTTI_ERR_ARGUMENT, "tutti_runner_create", tutti_runner_create(comm, NULL, NULL));
 }
 
 /* The buckets that a policy comes to. */
@@ -89,13 +95,13 @@ static void policy(tutti_comm *comm, size_t most, size_t powers, size_t step, co
     const tutti_runner_options options = {
         .struct_bytes = sizeof(options), .rows_max = most, .powers_max = powers, .step = step};
     tutti_runner_bucket_t bucket = {.struct_bytes = sizeof(bucket)};
-    CHECK_OK(tutti_runner_create(comm, most != 0 ? &options : NULL, &runner));
+    good(tutti_runner_create(comm, most != 0 ? &options : NULL, &runner));
     for (size_t index = 0; index < count; index++) {
-        CHECK_OK(tutti_runner_bucket(runner, index, &bucket));
+        good(tutti_runner_bucket(runner, index, &bucket));
         CHECK(bucket.rows == wanted[index] && bucket.state == TUTTI_BUCKET_EMPTY, "bucket %zu of up to %zu is %zu",
               index, most, bucket.rows);
     }
-    REFUSED(TUTTI_ERR_ARGUMENT, "no bucket", tutti_runner_bucket(runner, count, &bucket));
+    refused(TUTTI_ERR_ARGUMENT, "no bucket", tutti_runner_bucket(runner, count, &bucket));
     tutti_runner_destroy(runner);
 }
 
@@ -129,7 +135,7 @@ static tutti_status nothing(void *user, size_t rows, tutti_stream stream)
 static void refuse_segment(tutti_runner *runner, const tutti_segment *segment, const char *part)
 {
     int index = 77;
-    REFUSED(TUTTI_ERR_ARGUMENT, part, tutti_runner_segment(runner, segment, &index));
+    refused(TUTTI_ERR_ARGUMENT, part, tutti_runner_segment(runner, segment, &index));
     CHECK(index == 77, "the output was touched");
 }
 
@@ -140,9 +146,9 @@ static void segments(tutti_comm *comm, tutti_host_stream *stream)
     tutti_padded padded = {rows, 4, 0};
     tutti_segment segment = {.struct_bytes = sizeof(segment)};
     int index = 77;
-    CHECK_OK(tutti_runner_create(comm, NULL, &runner));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no segments", tutti_runner_run(runner, 1, stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no segments", tutti_runner_capture(runner, stream));
+    good(tutti_runner_create(comm, NULL, &runner));
+    refused(TUTTI_ERR_ARGUMENT, "no segments", tutti_runner_run(runner, 1, stream));
+    refused(TUTTI_ERR_ARGUMENT, "no segments", tutti_runner_capture(runner, stream));
     refuse_segment(runner, &segment, "fn is NULL");
     refuse_segment(runner, NULL, "NULL");
     segment.fn = nothing;
@@ -170,8 +176,8 @@ static void segments(tutti_comm *comm, tutti_host_stream *stream)
     padded = (tutti_padded){rows, 4, 4};
     segment.struct_bytes = sizeof(segment);
     CHECK_STATUS(TUTTI_ERR_ARGUMENT, tutti_runner_segment(NULL, &segment, NULL));
-    CHECK_OK(tutti_runner_segment(runner, &segment, NULL));
-    CHECK_OK(tutti_runner_segment(runner, &segment, &index));
+    good(tutti_runner_segment(runner, &segment, NULL));
+    good(tutti_runner_segment(runner, &segment, &index));
     CHECK(index == 1, "the second segment is %d", index);
     tutti_runner_destroy(runner);
 }
@@ -185,23 +191,23 @@ static void captures(struct engine *engine)
     tutti_capture *session = NULL;
     tutti_host_stream *other = NULL;
     tutti_host_graph *graph = NULL;
-    CHECK_OK(tutti_host_stream_create(&other));
-    REFUSED(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_capture(runner, NULL));
-    REFUSED(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_capture(NULL, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no bucket", tutti_runner_capture_rows(runner, 0, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no bucket holds 17 rows", tutti_runner_capture_rows(runner, 17, engine->stream));
-    CHECK_OK(tutti_host_capture_begin(engine->stream, TUTTI_HOST_CAPTURE_RELAXED));
-    REFUSED(TUTTI_ERR_CAPTURE, "capturing", tutti_runner_capture(runner, engine->stream));
-    REFUSED(TUTTI_ERR_CAPTURE, "capturing", tutti_runner_run(runner, 3, engine->stream));
-    REFUSED(TUTTI_ERR_CAPTURE, "capturing", tutti_runner_finish(runner, engine->stream));
-    CHECK_OK(tutti_host_capture_end(engine->stream, &graph));
+    good(tutti_host_stream_create(&other));
+    refused(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_capture(runner, NULL));
+    refused(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_capture(NULL, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "no bucket", tutti_runner_capture_rows(runner, 0, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "no bucket holds 17 rows", tutti_runner_capture_rows(runner, 17, engine->stream));
+    good(tutti_host_capture_begin(engine->stream, TUTTI_HOST_CAPTURE_RELAXED));
+    refused(TUTTI_ERR_CAPTURE, "capturing", tutti_runner_capture(runner, engine->stream));
+    refused(TUTTI_ERR_CAPTURE, "capturing", tutti_runner_run(runner, 3, engine->stream));
+    refused(TUTTI_ERR_CAPTURE, "capturing", tutti_runner_finish(runner, engine->stream));
+    good(tutti_host_capture_end(engine->stream, &graph));
     tutti_host_graph_destroy(graph);
-    CHECK_OK(tutti_capture_begin(engine->comm, other, &session));
-    REFUSED(TUTTI_ERR_CAPTURE, "session", tutti_runner_capture(runner, engine->stream));
-    CHECK_OK(tutti_capture_abort(session));
+    good(tutti_capture_begin(engine->comm, other, &session));
+    refused(TUTTI_ERR_CAPTURE, "session", tutti_runner_capture(runner, engine->stream));
+    good(tutti_capture_abort(session));
     CHECK(engine->mix_calls == 0, "refused captures have called a segment");
-    CHECK_OK(tutti_runner_capture(runner, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "captured", tutti_runner_segment(runner, &late, NULL));
+    good(tutti_runner_capture(runner, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "captured", tutti_runner_segment(runner, &late, NULL));
     CHECK(engine_step(engine, 3, 1) == 0, "after refusals");
     tutti_host_stream_destroy(other);
 }
@@ -209,22 +215,22 @@ static void captures(struct engine *engine)
 static void runs(struct engine *engine)
 {
     tutti_runner *runner = engine->runner;
-    REFUSED(TUTTI_ERR_ARGUMENT, "not 0", tutti_runner_run(runner, 0, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "2^32", tutti_runner_run(runner, LARGE, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "tutti_runner_run", tutti_runner_run(NULL, 1, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no run", tutti_runner_enter(runner, 0));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no run", tutti_runner_end(runner));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no bucket", tutti_runner_release(runner, 17));
-    CHECK_OK(tutti_runner_begin(runner, 3, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "open", tutti_runner_begin(runner, 2, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "open", tutti_runner_run(runner, 2, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "open", tutti_runner_capture(runner, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "open", tutti_runner_release(runner, 0));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no segment 3", tutti_runner_enter(runner, 3));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no segment -1", tutti_runner_enter(runner, -1));
-    CHECK_OK(tutti_runner_enter(runner, engine->constant)); /* the run is still open */
-    CHECK_OK(tutti_runner_end(runner));
-    CHECK_OK(tutti_runner_finish(runner, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "not 0", tutti_runner_run(runner, 0, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "2^32", tutti_runner_run(runner, LARGE, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "tutti_runner_run", tutti_runner_run(NULL, 1, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "no run", tutti_runner_enter(runner, 0));
+    refused(TUTTI_ERR_ARGUMENT, "no run", tutti_runner_end(runner));
+    refused(TUTTI_ERR_ARGUMENT, "no bucket", tutti_runner_release(runner, 17));
+    good(tutti_runner_begin(runner, 3, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "open", tutti_runner_begin(runner, 2, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "open", tutti_runner_run(runner, 2, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "open", tutti_runner_capture(runner, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "open", tutti_runner_release(runner, 0));
+    refused(TUTTI_ERR_ARGUMENT, "no segment 3", tutti_runner_enter(runner, 3));
+    refused(TUTTI_ERR_ARGUMENT, "no segment -1", tutti_runner_enter(runner, -1));
+    good(tutti_runner_enter(runner, engine->constant)); /* the run is still open */
+    good(tutti_runner_end(runner));
+    good(tutti_runner_finish(runner, engine->stream));
     CHECK(engine_step(engine, 5, 2) == 0, "after refusals");
 }
 
@@ -232,14 +238,14 @@ static void counters(struct engine *engine)
 {
     tutti_runner_stats_t stats = {.struct_bytes = 4};
     tutti_runner_bucket_t bucket = {.struct_bytes = 4};
-    REFUSED(TUTTI_ERR_ARGUMENT, "stats", tutti_runner_stats(engine->runner, &stats));
-    REFUSED(TUTTI_ERR_ARGUMENT, "stats", tutti_runner_stats(engine->runner, NULL));
-    REFUSED(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_stats(NULL, &stats));
-    REFUSED(TUTTI_ERR_ARGUMENT, "bucket", tutti_runner_bucket(engine->runner, 0, &bucket));
-    REFUSED(TUTTI_ERR_ARGUMENT, "no runner", tutti_runner_bucket(NULL, 0, &bucket));
-    REFUSED(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_finish(NULL, NULL));
-    REFUSED(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_release(NULL, 0));
-    REFUSED(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_begin(NULL, 1, NULL));
+    refused(TUTTI_ERR_ARGUMENT, "stats", tutti_runner_stats(engine->runner, &stats));
+    refused(TUTTI_ERR_ARGUMENT, "stats", tutti_runner_stats(engine->runner, NULL));
+    refused(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_stats(NULL, &stats));
+    refused(TUTTI_ERR_ARGUMENT, "bucket", tutti_runner_bucket(engine->runner, 0, &bucket));
+    refused(TUTTI_ERR_ARGUMENT, "no runner", tutti_runner_bucket(NULL, 0, &bucket));
+    refused(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_finish(NULL, NULL));
+    refused(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_release(NULL, 0));
+    refused(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_begin(NULL, 1, NULL));
     CHECK(tutti_runner_rows(NULL) == NULL, "rows of no runner");
     tutti_runner_destroy(NULL);
 }
@@ -258,17 +264,17 @@ static void meddle(struct meddler *meddler)
     tutti_stream stream = meddler->stream;
     const tutti_segment more = {.struct_bytes = sizeof(more), .fn = nothing};
     tutti_runner_stats_t stats = {.struct_bytes = sizeof(stats)};
-    REFUSED(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_run(runner, 1, stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_begin(runner, 1, stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_enter(runner, 0));
-    REFUSED(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_end(runner));
-    REFUSED(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_finish(runner, stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_capture(runner, stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_capture_rows(runner, 1, stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_release(runner, 0));
-    REFUSED(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_segment(runner, &more, NULL));
+    refused(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_run(runner, 1, stream));
+    refused(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_begin(runner, 1, stream));
+    refused(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_enter(runner, 0));
+    refused(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_end(runner));
+    refused(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_finish(runner, stream));
+    refused(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_capture(runner, stream));
+    refused(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_capture_rows(runner, 1, stream));
+    refused(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_release(runner, 0));
+    refused(TUTTI_ERR_ARGUMENT, "callback", tutti_runner_segment(runner, &more, NULL));
     tutti_runner_destroy(runner); /* it is needed yet */
-    CHECK_OK(tutti_runner_stats(runner, &stats));
+    good(tutti_runner_stats(runner, &stats));
     CHECK(stats.segments == 2 && tutti_runner_rows(runner) != NULL, "%llu segments",
           (unsigned long long)stats.segments);
 }
@@ -303,14 +309,14 @@ static void callbacks(tutti_comm *comm, tutti_host_stream *stream)
     const tutti_segment one = {.struct_bytes = sizeof(one), .fn = meddling, .user = &meddler};
     const tutti_segment other = {
         .struct_bytes = sizeof(other), .fn = meddling, .user = &meddler, .flags = TUTTI_SEGMENT_EAGER};
-    CHECK_OK(tutti_runner_create(comm, &options, &meddler.runner));
-    CHECK_OK(tutti_runner_segment(meddler.runner, &one, NULL));
-    CHECK_OK(tutti_runner_segment(meddler.runner, &other, NULL));
-    CHECK_OK(tutti_runner_capture(meddler.runner, stream));
+    good(tutti_runner_create(comm, &options, &meddler.runner));
+    good(tutti_runner_segment(meddler.runner, &one, NULL));
+    good(tutti_runner_segment(meddler.runner, &other, NULL));
+    good(tutti_runner_capture(meddler.runner, stream));
     CHECK(meddler.calls == 4 && meddler.told == 0xf, "%d calls, told of 0x%x", meddler.calls, (unsigned)meddler.told);
-    CHECK_OK(tutti_runner_run(meddler.runner, 3, stream));
-    CHECK_OK(tutti_runner_run(meddler.runner, 5, stream));
-    CHECK_OK(tutti_runner_finish(meddler.runner, stream));
+    good(tutti_runner_run(meddler.runner, 3, stream));
+    good(tutti_runner_run(meddler.runner, 5, stream));
+    good(tutti_runner_finish(meddler.runner, stream));
     CHECK(meddler.calls == 7, "%d calls", meddler.calls);
     tutti_runner_destroy(meddler.runner);
 }
@@ -320,11 +326,11 @@ static void callbacks(tutti_comm *comm, tutti_host_stream *stream)
 static void refused_all(struct engine *engine, const char *part)
 {
     tutti_runner *runner = engine->runner;
-    REFUSED(TUTTI_ERR_ARGUMENT, part, tutti_runner_run(runner, 1, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, part, tutti_runner_begin(runner, 1, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, part, tutti_runner_capture(runner, engine->stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, part, tutti_runner_release(runner, 0));
-    REFUSED(TUTTI_ERR_ARGUMENT, part, tutti_runner_finish(runner, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, part, tutti_runner_run(runner, 1, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, part, tutti_runner_begin(runner, 1, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, part, tutti_runner_capture(runner, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, part, tutti_runner_release(runner, 0));
+    refused(TUTTI_ERR_ARGUMENT, part, tutti_runner_finish(runner, engine->stream));
 }
 
 static void child(struct engine *engine, bool runner_first)
@@ -354,12 +360,12 @@ static void left_behind(struct engine *engine)
 {
     tutti_runner_stats_t stats = {.struct_bytes = sizeof(stats)};
     tutti_runner_bucket_t bucket = {.struct_bytes = sizeof(bucket)};
-    CHECK_OK(tutti_host_stream_synchronize(engine->stream));
+    good(tutti_host_stream_synchronize(engine->stream));
     tutti_comm_destroy(engine->comm);
     engine->comm = NULL;
     refused_all(engine, "destroyed");
-    CHECK_OK(tutti_runner_stats(engine->runner, &stats));
-    CHECK_OK(tutti_runner_bucket(engine->runner, 1, &bucket));
+    good(tutti_runner_stats(engine->runner, &stats));
+    good(tutti_runner_bucket(engine->runner, 1, &bucket));
     CHECK(stats.captures > 0 && bucket.state == TUTTI_BUCKET_EMPTY, "%d", bucket.state);
     CHECK(tutti_runner_rows(engine->runner) == NULL, "the word is left");
     engine_close(engine);
@@ -377,21 +383,21 @@ static void all_by_one(tutti_host_stream *stream)
     tutti_comm_options options = {.struct_bytes = sizeof(options), .backend = "host", .world = 2};
     const tutti_runner_options lazy = {.struct_bytes = sizeof(lazy), .flags = TUTTI_RUNNER_LAZY};
     const tutti_segment segment = {.struct_bytes = sizeof(segment), .fn = nothing};
-    CHECK_OK(tutti_comm_create_all(&options, devices, 2, comms));
-    REFUSED(TUTTI_ERR_UNSUPPORTED, "tutti_runner_capture_all", tutti_runner_create(comms[0], &lazy, &runners[0]));
+    good(tutti_comm_create_all(&options, devices, 2, comms));
+    refused(TUTTI_ERR_UNSUPPORTED, "tutti_runner_capture_all", tutti_runner_create(comms[0], &lazy, &runners[0]));
     for (int rank = 0; rank < 2; rank++) {
-        CHECK_OK(tutti_runner_create(comms[rank], NULL, &runners[rank]));
-        CHECK_OK(tutti_runner_segment(runners[rank], &segment, NULL));
+        good(tutti_runner_create(comms[rank], NULL, &runners[rank]));
+        good(tutti_runner_segment(runners[rank], &segment, NULL));
     }
-    REFUSED(TUTTI_ERR_UNSUPPORTED, "tutti_runner_capture_all", tutti_runner_capture(runners[0], stream));
-    REFUSED(TUTTI_ERR_UNSUPPORTED, "tutti_runner_capture_all", tutti_runner_capture_rows(runners[0], 1, stream));
-    REFUSED(TUTTI_ERR_ARGUMENT, "world", tutti_runner_capture_all(runners, all, 0));
-    REFUSED(TUTTI_ERR_ARGUMENT, "world", tutti_runner_capture_all(runners, NULL, 2));
-    REFUSED(TUTTI_ERR_ARGUMENT, "runners[0]", tutti_runner_capture_all(runners, all, 1));
+    refused(TUTTI_ERR_UNSUPPORTED, "tutti_runner_capture_all", tutti_runner_capture(runners[0], stream));
+    refused(TUTTI_ERR_UNSUPPORTED, "tutti_runner_capture_all", tutti_runner_capture_rows(runners[0], 1, stream));
+    refused(TUTTI_ERR_ARGUMENT, "world", tutti_runner_capture_all(runners, all, 0));
+    refused(TUTTI_ERR_ARGUMENT, "world", tutti_runner_capture_all(runners, NULL, 2));
+    refused(TUTTI_ERR_ARGUMENT, "runners[0]", tutti_runner_capture_all(runners, all, 1));
     tutti_runner *const swapped[2] = {runners[1], runners[0]};
-    REFUSED(TUTTI_ERR_ARGUMENT, "runners[0]", tutti_runner_capture_all(swapped, all, 2));
+    refused(TUTTI_ERR_ARGUMENT, "runners[0]", tutti_runner_capture_all(swapped, all, 2));
     tutti_runner *const half[2] = {runners[0], NULL};
-    REFUSED(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_capture_all(half, all, 2));
+    refused(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_capture_all(half, all, 2));
     for (int rank = 0; rank < 2; rank++) {
         tutti_runner_destroy(runners[rank]);
         tutti_comm_destroy(comms[rank]);

@@ -89,7 +89,7 @@ static void capture_spoil(const struct engine *engine)
 static tutti_status mix_enqueue(void *user, size_t rows, tutti_stream stream)
 {
     struct engine *engine = user;
-    const tutti_call how = {.struct_bytes = sizeof(how), .stream = stream};
+    tutti_call how = {.struct_bytes = sizeof(how), .stream = stream, .lane = engine->lane};
     tutti_host_capture_status state;
     uint64_t id;
     engine->mix_calls++;
@@ -97,16 +97,17 @@ static tutti_status mix_enqueue(void *user, size_t rows, tutti_stream stream)
     CHECK_OK(tutti_host_capture_info(stream, &state, &id));
     bool fails = state == TUTTI_HOST_CAPTURE_ACTIVE && engine->fail_captures > 0;
     engine->fail_captures -= fails;
-    if (fails && !engine->quarrel) {
+    if (fails && engine->fault == ENGINE_REFUSES) {
         return TUTTI_ERR_UNSUPPORTED;
     }
+    how.stream = fails && engine->fault == ENGINE_STRAYS ? engine->astray : stream;
     struct engine_call *call = call_make(engine, rows);
     tutti_status status = tutti_host_enqueue(stream, mix_before, call);
     if (status == TUTTI_OK) {
         status = tutti_all_reduce(engine->comm, engine->partial, engine->partial, rows * ENGINE_WIDTH, TUTTI_F32,
                                   TUTTI_SUM, &how);
     }
-    if (fails) {
+    if (fails && engine->fault == ENGINE_QUARRELS) {
         capture_spoil(engine);
     }
     return status == TUTTI_OK ? tutti_host_enqueue(stream, mix_after, call) : status;
@@ -120,7 +121,7 @@ static tutti_status attention_enqueue(void *user, size_t rows, tutti_stream stre
 static tutti_status constant_enqueue(void *user, size_t rows, tutti_stream stream)
 {
     struct engine *engine = user;
-    const tutti_call how = {.struct_bytes = sizeof(how), .stream = stream};
+    const tutti_call how = {.struct_bytes = sizeof(how), .stream = stream, .lane = engine->lane};
     CHECK(rows == ENGINE_FIXED, "the constant segment is called for %zu rows", rows);
     tutti_status status = tutti_host_enqueue(stream, constant_before, call_make(engine, rows));
     return status != TUTTI_OK
@@ -157,11 +158,21 @@ static void segments_add(struct engine *engine, bool constant)
 void engine_open(struct engine *engine, int rank, int world, const char *rendezvous,
                  const tutti_runner_options *options, bool constant)
 {
+    engine_join(engine, ranks_comm(rank, world, rendezvous), rank, world, 0, options, constant);
+    engine->guest = false;
+}
+
+void engine_join(struct engine *engine, tutti_comm *comm, int rank, int world, uint32_t lane,
+                 const tutti_runner_options *options, bool constant)
+{
     memset(engine, 0, sizeof(*engine));
     engine->rank = rank;
     engine->world = world;
-    engine->comm = ranks_comm(rank, world, rendezvous);
+    engine->comm = comm;
+    engine->lane = lane;
+    engine->guest = true;
     CHECK_OK(tutti_host_stream_create(&engine->stream));
+    CHECK_OK(tutti_host_stream_create(&engine->astray));
     CHECK_OK(tutti_runner_create(engine->comm, options, &engine->runner));
     segments_add(engine, constant);
 }
@@ -169,8 +180,9 @@ void engine_open(struct engine *engine, int rank, int world, const char *rendezv
 void engine_close(struct engine *engine)
 {
     tutti_host_stream_destroy(engine->stream);
+    tutti_host_stream_destroy(engine->astray);
     tutti_runner_destroy(engine->runner);
-    tutti_comm_destroy(engine->comm);
+    tutti_comm_destroy(engine->guest ? NULL : engine->comm);
     while (engine->calls != NULL) {
         struct engine_call *next = engine->calls->next;
         free(engine->calls);
@@ -272,4 +284,29 @@ int engine_step_by_hand(struct engine *engine, int rows, int step)
     CHECK_OK(tutti_runner_end(engine->runner));
     CHECK_OK(tutti_runner_finish(engine->runner, engine->stream));
     return rows_compare(engine, rows, step, 2);
+}
+
+static void step_begin(struct engine *engine, int rows, int step)
+{
+    inputs_fill(engine, rows, step);
+    CHECK_OK(tutti_runner_begin(engine->runner, (size_t)rows, engine->stream));
+}
+
+static int step_end(struct engine *engine, int rows, int step)
+{
+    CHECK_OK(tutti_runner_end(engine->runner));
+    CHECK_OK(tutti_runner_finish(engine->runner, engine->stream));
+    return rows_compare(engine, rows, step, 1);
+}
+
+int engine_steps_in_turn(struct engine *one, int rows, struct engine *other, int other_rows, int step)
+{
+    step_begin(one, rows, step);
+    step_begin(other, other_rows, step + 1);
+    CHECK_OK(tutti_runner_enter(one->runner, one->mix));
+    CHECK_OK(tutti_runner_enter(other->runner, other->mix));
+    CHECK_OK(tutti_runner_enter(one->runner, one->attention));
+    CHECK_OK(tutti_runner_enter(other->runner, other->attention));
+    int wrong = step_end(one, rows, step);
+    return wrong + step_end(other, other_rows, step + 1);
 }

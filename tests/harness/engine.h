@@ -24,6 +24,9 @@
 
 struct engine_call;
 
+/* What a capture of `mix` fails by: its callback refuses; the capture is invalidated; its collective comes on another stream. */
+enum engine_fault { ENGINE_REFUSES, ENGINE_QUARRELS, ENGINE_STRAYS };
+
 struct engine {
     int rank, world;
     tutti_comm *comm;
@@ -36,7 +39,10 @@ struct engine {
     struct engine_call *calls; /* arguments of what was enqueued or captured; freed with the engine */
     int mix_calls;             /* of the callback */
     int fail_captures;         /* so many next captures of `mix` fail on this rank */
-    bool quarrel;              /* and how: the capture is invalidated, instead of a refusal */
+    enum engine_fault fault;   /* and how */
+    tutti_host_stream *astray; /* the stream that ENGINE_STRAYS takes */
+    uint32_t lane;             /* of its collectives */
+    bool guest;                /* the communicator is somebody else's */
 };
 
 /* Makes communicator, stream and runner with its segments. `options`: of the runner. Fails the test if that fails. */
@@ -44,11 +50,18 @@ void engine_open(struct engine *engine, int rank, int world, const char *rendezv
                  const tutti_runner_options *options, bool constant);
 void engine_close(struct engine *engine);
 
+/* The same on a communicator that is there already, whose this lane it takes; it is not destroyed with the engine. */
+void engine_join(struct engine *engine, tutti_comm *comm, int rank, int world, uint32_t lane,
+                 const tutti_runner_options *options, bool constant);
+
 /* One checked run: new inputs that depend on `step`, everything above them NaN; finish; compares every real row and, if there is one,
  * the constant segment. Returns how many values were wrong. */
 int engine_step(struct engine *engine, int rows, int step);
 
 /* The same by begin, enter and end; mix twice. */
 int engine_step_by_hand(struct engine *engine, int rows, int step);
+
+/* Both at once, segment by segment in turn; engines on lanes and streams of their own. */
+int engine_steps_in_turn(struct engine *one, int rows, struct engine *other, int other_rows, int step);
 
 #endif
