@@ -352,9 +352,9 @@ static bool any_failed(const tutti_runner *runner, size_t only)
     return false;
 }
 
-static tutti_status campaigns_run(struct campaign *campaigns, int count, const struct capture_order *order)
+static tutti_status campaigns_run(struct campaign *campaigns, int count, const tutti_runner *first,
+                                  const struct capture_order *order)
 {
-    const tutti_runner *first = campaigns[0].runner;
     struct runner_accord accord;
     tutti_status status = campaigns_begin(campaigns, count, order, &accord);
     if (status != TUTTI_OK) {
@@ -385,7 +385,7 @@ tutti_status runner_capture(tutti_runner *const *runners, const tutti_stream *st
             (struct campaign){.runner = runners[index], .stream = streams[index], .begun_ns = clock_now_ns()};
         runners[index]->inside++;
     }
-    tutti_status status = campaigns_run(campaigns, count, order);
+    tutti_status status = campaigns_run(campaigns, count, runners[0], order);
     for (int index = 0; index < count; index++) {
         runners[index]->inside--;
     }
