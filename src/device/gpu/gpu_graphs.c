@@ -154,7 +154,7 @@ static tutti_status word_set(struct device *device, uint32_t *word, uint32_t val
 static tutti_status padding_check(const struct device *device, size_t rows, const tutti_padded *padded, size_t index,
                                   tutti_stream stream)
 {
-    char argument[32];
+    char argument[40];
     (void)snprintf(argument, sizeof(argument), "padded[%zu].data", index);
     size_t stride = padded->stride_bytes != 0 ? padded->stride_bytes : padded->row_bytes;
     return memory_check(device, "a runner's segment", argument, padded->data, (rows - 1) * stride + padded->row_bytes,
