@@ -66,10 +66,10 @@ static void say(const struct gpu_engine *engine, const char *what, double ms, ui
            engine->self->scene->world, (unsigned long long)stats.captures, engine->segments, what, ms, stats.warm_up_ms,
            stats.capture_ms, stats.commit_ms, (unsigned long long)comm.committed_calls,
            (unsigned long long)comm.staged_for_good_calls);
-    printf("    device memory: %.0f KiB, %.1f a bucket, %.2f a graph; %llu bytes besides in the whole call, %llu more "
+    printf("    device memory: %.0f KiB, %.1f a bucket; %llu bytes besides in the whole call, %llu more "
            "after replays\n",
-           kib, kib / (double)stats.captures, kib / (double)stats.captures / engine->segments,
-           (unsigned long long)(grown - stats.graph_memory_bytes), (unsigned long long)later);
+           kib, kib / (double)stats.captures, (unsigned long long)(grown - stats.graph_memory_bytes),
+           (unsigned long long)later);
     (void)fflush(stdout);
 }
 
