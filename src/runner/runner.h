@@ -21,7 +21,7 @@
 #include "device/graphs.h"
 
 #define RUNNER_NAME_BYTES 64
-#define RUNNER_REASON_BYTES 256
+#define RUNNER_REASON_BYTES 512
 
 struct runner_segment {
     char name[RUNNER_NAME_BYTES];

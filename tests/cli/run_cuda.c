@@ -14,7 +14,8 @@ static char folder[32];
 
 static void check_json(const char *path)
 {
-    char text[32768] = {0};
+    static char text[131072];
+    memset(text, 0, sizeof(text));
     FILE *file = fopen(path, "r");
     CHECK(file != NULL && fread(text, 1, sizeof(text) - 1, file) > 0, "%s", path);
     (void)fclose(file);

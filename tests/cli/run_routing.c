@@ -96,6 +96,7 @@ struct engine {
     struct model *model;
     struct kv_cache kv;
     struct forward forward;
+    uint32_t real; /* rows */
     tutti_stream stream;
 };
 
@@ -143,6 +144,7 @@ static void fill(struct engine *engine, int rows, int first)
         inputs->embedded[row] = 0;
     }
     inputs->real_rows = inputs->real_picks = (uint32_t)rows;
+    engine->real = (uint32_t)rows;
 }
 
 /* What the last layer's routing says: each real row has its pairs, once, and no other row has any. */
@@ -184,7 +186,7 @@ static void step(struct engine *engine, struct forward_plan *plan, void *graph, 
     const struct compute_ops *ops = engine->compute->ops;
     ops->stage(engine->compute, &engine->forward);
     tutti_status status = graph != NULL ? ops->graph_launch(engine->compute, graph, engine->stream)
-                                        : forward_plan_enqueue(plan, engine->stream);
+                                        : forward_plan_enqueue(plan, 0, plan->piece_count, engine->stream);
     CHECK(status == TUTTI_OK, "%s", engine->compute->sentence);
     CHECK(ops->synchronize(engine->compute, engine->stream) == TUTTI_OK, "%s", engine->compute->sentence);
     memcpy(picks, engine->forward.outputs.picks, ROWS * sizeof(*picks));
@@ -203,19 +205,19 @@ static void check_padding(struct engine *engine, uint64_t *state)
 {
     struct compute *compute = engine->compute;
     struct rows_pick alone[ROWS], padded[ROWS];
-    struct forward_plan *plan = forward_plan_create(&engine->forward, ROWS, ROWS);
-    struct forward_plan *captured = forward_plan_create(&engine->forward, ROWS, ROWS);
+    struct forward_plan *plan = forward_plan_create(&engine->forward, &engine->real, ROWS);
+    struct forward_plan *captured = forward_plan_create(&engine->forward, &engine->real, ROWS);
     void *graph = NULL;
     CHECK(plan != NULL && captured != NULL, "plans");
     CHECK(compute->ops->capture_begin(compute, engine->stream) == TUTTI_OK &&
-              forward_plan_enqueue(captured, engine->stream) == TUTTI_OK &&
+              forward_plan_enqueue(captured, 0, captured->piece_count, engine->stream) == TUTTI_OK &&
               compute->ops->capture_end(compute, engine->stream, &graph) == TUTTI_OK,
           "%s", compute->sentence);
     for (int round = 0; round < 12; round++) {
         int rows = 1 + (int)(next(state) % ROWS);
         int first = (int)(next(state) % 200);
         fill(engine, rows, first);
-        forward_plan_resize(plan, rows, rows);
+        plan->rows = rows;
         step(engine, plan, NULL, alone);
         fill(engine, rows, first);
         forward_poison(&engine->forward);

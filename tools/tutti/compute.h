@@ -88,7 +88,8 @@ struct compute_ops {
     void (*stage)(struct compute *compute, struct forward *forward);
     /* After a pass has completed: what it noted in the host's memory. */
     void (*collect)(struct compute *compute, struct forward *forward);
-    /* Before the first pass over `rows` rows and `picks` picks is captured: whatever must not be done in a capture. */
+    /* Before the first pass over `rows` rows (0: none), or the first head over `picks` (0), is captured: whatever must not be done in
+     * a capture. */
     bool (*warm)(struct compute *compute, struct forward *forward, int rows, int picks, tutti_stream stream);
     /* Enqueues or captures one step that is no collective; the step lives as long as the work and its graphs. */
     tutti_status (*enqueue)(struct compute *compute, const struct forward_step *step, tutti_stream stream);

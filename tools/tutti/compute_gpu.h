@@ -46,9 +46,9 @@ struct compute_gpu {
 
 /* forward->attached. The inputs of a pass are packed in page-locked memory, and copied to the device by its first step. */
 struct gpu_attached {
-    unsigned char *packed; /* counts, picks, rows: page-locked */
+    unsigned char *packed; /* picks, rows: page-locked */
     unsigned char *inputs; /* the same on the device */
-    size_t picks_at, rows_at, packed_bytes;
+    size_t rows_at, packed_bytes;
     float *embeddings;      /* [rows_max][hidden], page-locked, read by the device where it is */
     struct rows_pick *pick; /* [picks_max], on the device */
     int16_t *lines;         /* [rows_max] lines of the route log, page-locked, */

@@ -82,7 +82,7 @@ tutti_status compute_gpu_route(struct compute *compute, const struct forward_ste
     size_t part = (size_t)step->layer * (size_t)shape->top;
     const int16_t *given = attached->lines_given;
     int16_t *noted = given == NULL ? attached->lines : NULL;
-    struct kernel_route arguments = {.row_word = forward->row_word,
+    struct kernel_route arguments = {.row_word = step->plan->real,
                                      .logits = forward->router_logits,
                                      .work = routing_of(forward),
                                      .rows = step->plan->rows,
@@ -148,7 +148,7 @@ tutti_status compute_gpu_experts_sum(struct compute *compute, const struct forwa
     if (status != TUTTI_OK) {
         return status;
     }
-    struct kernel_experts_sum sum = {.row_word = forward->row_word,
+    struct kernel_experts_sum sum = {.row_word = step->plan->real,
                                      .in = forward->expert_out,
                                      .out = forward->partial,
                                      .rows = (size_t)step->plan->rows,

@@ -70,12 +70,9 @@ bool compute_gpu_attach(struct compute *compute, struct forward *forward)
         return false;
     }
     forward->attached = attached;
-    attached->picks_at = aligned(sizeof(struct kernel_counts));
-    attached->rows_at = aligned(attached->picks_at + (size_t)forward->picks_max * sizeof(int32_t));
+    attached->rows_at = aligned((size_t)forward->picks_max * sizeof(int32_t));
     attached->packed_bytes = attached->rows_at + (size_t)forward->rows_max * sizeof(struct kernel_row);
-    tutti_status status = compute_gpu_note(compute, attach_memory(forward, attached));
-    forward->row_word = &((const struct kernel_counts *)(const void *)attached->inputs)->real_rows;
-    return status == TUTTI_OK;
+    return compute_gpu_note(compute, attach_memory(forward, attached)) == TUTTI_OK;
 }
 
 void compute_gpu_detach(struct compute *compute, struct forward *forward)
@@ -125,14 +122,12 @@ void compute_gpu_stage(struct compute *compute, struct forward *forward)
     (void)compute;
     const struct gpu_attached *attached = forward->attached;
     const struct forward_inputs *inputs = &forward->inputs;
-    const struct kernel_counts counts = {inputs->real_rows, inputs->real_picks};
     struct kernel_row *rows = (struct kernel_row *)(void *)(attached->packed + attached->rows_at);
     size_t hidden = (size_t)forward->model->shape.hidden;
     if (forward->routes_given) {
         copy_lines(forward, true);
     }
-    memcpy(attached->packed, &counts, sizeof(counts));
-    memcpy(attached->packed + attached->picks_at, inputs->picks, (size_t)forward->picks_max * sizeof(int32_t));
+    memcpy(attached->packed, inputs->picks, (size_t)forward->picks_max * sizeof(int32_t));
     for (int row = 0; row < forward->rows_max; row++) {
         bool real = row < (int)inputs->real_rows;
         const struct kv_slot *slot = real ? &forward->kv->slots[inputs->slots[row]] : NULL;
@@ -148,13 +143,13 @@ void compute_gpu_stage(struct compute *compute, struct forward *forward)
     }
 }
 
-static struct kernel_inputs inputs_of(const struct forward *forward)
+static struct kernel_inputs inputs_of(const struct forward_plan *plan)
 {
-    const struct gpu_attached *attached = forward->attached;
+    const struct gpu_attached *attached = plan->forward->attached;
     return (struct kernel_inputs){
-        .counts = (const struct kernel_counts *)(const void *)attached->inputs,
+        .real = plan->real,
         .rows = (const struct kernel_row *)(const void *)(attached->inputs + attached->rows_at),
-        .picks = (const int32_t *)(const void *)(attached->inputs + attached->picks_at),
+        .picks = (const int32_t *)(const void *)attached->inputs,
         .embeddings = attached->embeddings,
     };
 }
@@ -172,7 +167,7 @@ static tutti_status step_embed(struct compute *compute, const struct forward_ste
     const struct forward *forward = step->plan->forward;
     const struct gpu_attached *attached = forward->attached;
     size_t bytes = attached->rows_at + (size_t)step->plan->rows * sizeof(struct kernel_row);
-    struct kernel_embed arguments = {inputs_of(forward), forward->hidden, forward->model->shape.hidden,
+    struct kernel_embed arguments = {inputs_of(step->plan), forward->hidden, forward->model->shape.hidden,
                                      forward->model->numerics};
     const struct gpu_launch how = {.blocks = {(unsigned)step->plan->rows}, .threads = KERNEL_THREADS};
     tutti_status status = compute_gpu_note(compute, gpu_upload(attached->inputs, attached->packed, bytes, stream));
@@ -188,7 +183,7 @@ static tutti_status step_norm(struct compute *compute, const struct forward_step
     const struct forward *forward = step->plan->forward;
     bool picked = step->kind == FORWARD_NORM_PICKED;
     int width = forward->model->shape.hidden;
-    struct kernel_norm arguments = {.inputs = inputs_of(forward),
+    struct kernel_norm arguments = {.inputs = inputs_of(step->plan),
                                     .in = forward->hidden,
                                     .gains = step->gains,
                                     .out = picked ? forward->picked : forward->normed,
@@ -196,7 +191,7 @@ static tutti_status step_norm(struct compute *compute, const struct forward_step
                                     .picked = picked,
                                     .epsilon = forward->model->shape.norm_eps,
                                     .grid = forward_grid(forward, GRID_NORMED)};
-    const struct gpu_launch how = {.blocks = {(unsigned)(picked ? step->plan->picks : step->plan->rows)},
+    const struct gpu_launch how = {.blocks = {(unsigned)step->plan->rows},
                                    .threads = KERNEL_THREADS,
                                    .shared_bytes = (unsigned)((size_t)width * sizeof(float))};
     return compute_gpu_launch(compute, KERNEL_NORM, &how, stream, &arguments);
@@ -212,8 +207,7 @@ static tutti_status multiply(struct compute *compute, const struct matrix *matri
 
 static tutti_status step_product(struct compute *compute, const struct forward_step *step, tutti_stream stream)
 {
-    int rows = step->picked ? step->plan->picks : step->plan->rows;
-    return multiply(compute, step->matrix, step->in, step->out, rows, stream);
+    return multiply(compute, step->matrix, step->in, step->out, step->plan->rows, stream);
 }
 
 static tutti_status step_cache(struct compute *compute, const struct forward_step *step, tutti_stream stream)
@@ -221,7 +215,7 @@ static tutti_status step_cache(struct compute *compute, const struct forward_ste
     const struct forward *forward = step->plan->forward;
     const struct model *model = forward->model;
     const struct layer_weights *layer = &model->layers[step->layer];
-    struct kernel_cache arguments = {.inputs = inputs_of(forward),
+    struct kernel_cache arguments = {.inputs = inputs_of(step->plan),
                                      .qkv = forward->qkv,
                                      .norm_query = layer->norm_query,
                                      .norm_key = layer->norm_key,
@@ -242,7 +236,7 @@ static tutti_status step_attend(struct compute *compute, const struct forward_st
 {
     const struct forward *forward = step->plan->forward;
     const struct model *model = forward->model;
-    struct kernel_attend arguments = {.inputs = inputs_of(forward),
+    struct kernel_attend arguments = {.inputs = inputs_of(step->plan),
                                       .qkv = forward->qkv,
                                       .out = forward->attended,
                                       .scores = forward->scores,
@@ -286,8 +280,8 @@ static tutti_status step_pick(struct compute *compute, const struct forward_step
 {
     const struct forward *forward = step->plan->forward;
     const struct gpu_attached *attached = forward->attached;
-    size_t picks = (size_t)step->plan->picks;
-    struct kernel_pick arguments = {.inputs = inputs_of(forward),
+    size_t picks = (size_t)step->plan->rows;
+    struct kernel_pick arguments = {.inputs = inputs_of(step->plan),
                                     .logits = forward->logits,
                                     .stride = forward->logits_stride,
                                     .vocab = forward->model->shape.vocab,
@@ -343,9 +337,12 @@ bool compute_gpu_warm(struct compute *compute, struct forward *forward, int rows
 {
     const struct model *model = forward->model;
     const struct layer_weights *layer = &model->layers[0];
-    return multiply(compute, &layer->query_key_value, forward->normed, forward->qkv, rows, stream) == TUTTI_OK &&
-           multiply(compute, &layer->output, forward->attended, forward->partial, rows, stream) == TUTTI_OK &&
-           warm_mlp(compute, forward, layer, rows, stream) == TUTTI_OK &&
-           multiply(compute, &model->head, forward->picked, forward->shard, picks, stream) == TUTTI_OK &&
-           compute_gpu_note(compute, gpu_stream_wait(stream)) == TUTTI_OK;
+    bool layers =
+        rows == 0 ||
+        (multiply(compute, &layer->query_key_value, forward->normed, forward->qkv, rows, stream) == TUTTI_OK &&
+         multiply(compute, &layer->output, forward->attended, forward->partial, rows, stream) == TUTTI_OK &&
+         warm_mlp(compute, forward, layer, rows, stream) == TUTTI_OK);
+    bool head = layers && (picks == 0 ||
+                           multiply(compute, &model->head, forward->picked, forward->shard, picks, stream) == TUTTI_OK);
+    return head && compute_gpu_note(compute, gpu_stream_wait(stream)) == TUTTI_OK;
 }

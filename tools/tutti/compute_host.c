@@ -197,7 +197,6 @@ static bool host_attach(struct compute *compute, struct forward *forward)
     (void)compute;
     forward->outputs.picks = calloc((size_t)forward->picks_max, sizeof(*forward->outputs.picks));
     forward->outputs.logits = forward->logits;
-    forward->row_word = &forward->inputs.real_rows;
     return forward->outputs.picks != NULL;
 }
 

@@ -15,7 +15,7 @@ static void step_embed(void *argument)
     const struct forward *forward = step->plan->forward;
     const struct forward_inputs *inputs = &forward->inputs;
     size_t hidden = (size_t)forward->model->shape.hidden;
-    for (size_t row = 0; row < inputs->real_rows; row++) {
+    for (size_t row = 0; row < *step->plan->real; row++) {
         float *out = forward->hidden + row * hidden;
         if (inputs->embedded[row]) {
             memcpy(out, inputs->embeddings + row * hidden, hidden * sizeof(float));
@@ -54,7 +54,7 @@ static void step_norm_picked(void *argument)
     const struct forward_step *step = argument;
     const struct forward *forward = step->plan->forward;
     size_t hidden = (size_t)forward->model->shape.hidden;
-    for (size_t pick = 0; pick < forward->inputs.real_picks; pick++) {
+    for (size_t pick = 0; pick < *step->plan->real; pick++) {
         rows_norm(forward->hidden + (size_t)forward->inputs.picks[pick] * hidden, forward->picked + pick * hidden,
                   step->gains, hidden, forward->model->shape.norm_eps, forward_grid(forward, GRID_NORMED));
     }
@@ -63,8 +63,7 @@ static void step_norm_picked(void *argument)
 static void step_product(void *argument)
 {
     const struct forward_step *step = argument;
-    int rows = step->picked ? step->plan->picks : step->plan->rows;
-    matrix_multiply(step->matrix, step->in, step->out, (size_t)rows);
+    matrix_multiply(step->matrix, step->in, step->out, (size_t)step->plan->rows);
 }
 
 /* Norm (Qwen3) and RoPE of `heads` heads that lie side by side. */
@@ -131,7 +130,7 @@ static void step_cache(void *argument)
     size_t head_dim = (size_t)model->shape.head_dim;
     size_t query_width = (size_t)model->heads * head_dim;
     size_t kv_width = (size_t)model->kv_heads * head_dim;
-    for (size_t row = 0; row < inputs->real_rows; row++) {
+    for (size_t row = 0; row < *step->plan->real; row++) {
         float *query = forward->qkv + row * (query_width + 2 * kv_width);
         size_t position = (size_t)inputs->positions[row];
         turn_heads(model, query, model->heads, layer->norm_query, position);
@@ -151,11 +150,11 @@ static void step_attend(void *argument)
     size_t head_dim = (size_t)model->shape.head_dim;
     size_t query_width = (size_t)model->heads * head_dim;
     size_t width = query_width + 2 * (size_t)model->kv_heads * head_dim;
-    for (size_t row = 0; row < inputs->real_rows; row++) {
+    for (size_t row = 0; row < *step->plan->real; row++) {
         attend_row(forward, step->layer, forward->qkv + row * width, forward->attended + row * query_width,
                    inputs->slots[row], (size_t)inputs->positions[row] + 1);
     }
-    rows_quantise(forward->attended, inputs->real_rows * query_width, forward_grid(forward, GRID_ATTENDED));
+    rows_quantise(forward->attended, *step->plan->real * query_width, forward_grid(forward, GRID_ATTENDED));
 }
 
 static void step_swiglu(void *argument)
@@ -179,7 +178,7 @@ static struct experts_work routing_of(const struct forward *forward)
 static size_t rows_to_route(const struct forward_step *step)
 {
     size_t rows = (size_t)step->plan->rows;
-    size_t real = *step->plan->forward->row_word;
+    size_t real = *step->plan->real;
     return real < rows ? real : rows;
 }
 
@@ -280,7 +279,7 @@ static void step_pick(void *argument)
 {
     const struct forward_step *step = argument;
     const struct forward *forward = step->plan->forward;
-    for (size_t pick = 0; pick < forward->inputs.real_picks; pick++) {
+    for (size_t pick = 0; pick < *step->plan->real; pick++) {
         forward->outputs.picks[pick] =
             rows_pick(forward->logits + pick * forward->logits_stride, (size_t)forward->model->shape.vocab);
     }

@@ -52,7 +52,7 @@ KERNEL(tutti_fill, struct kernel_fill)
 KERNEL(tutti_embed, struct kernel_embed)
 {
     uint32_t row = blockIdx.x;
-    if (row >= a.inputs.counts->real_rows) {
+    if (row >= *a.inputs.real) {
         return;
     }
     const struct kernel_row entry = a.inputs.rows[row];
@@ -97,7 +97,7 @@ KERNEL(tutti_norm, struct kernel_norm)
     extern __shared__ float values[];
     size_t from = blockIdx.x;
     if (a.picked != 0) {
-        if (blockIdx.x >= a.inputs.counts->real_picks) {
+        if (blockIdx.x >= *a.inputs.real) {
             return;
         }
         from = (size_t)a.inputs.picks[blockIdx.x];
@@ -146,7 +146,7 @@ static __device__ void turn_head(float *values, const float *gains, const float 
 KERNEL(tutti_cache, struct kernel_cache)
 {
     __shared__ float values[KERNEL_HEAD_DIM_MAX];
-    if (blockIdx.x >= a.inputs.counts->real_rows) {
+    if (blockIdx.x >= *a.inputs.real) {
         return;
     }
     const struct kernel_row row = a.inputs.rows[blockIdx.x];
@@ -281,7 +281,7 @@ KERNEL(tutti_attend, struct kernel_attend)
 {
     __shared__ float query[KERNEL_HEAD_DIM_MAX];
     float *scores = a.scores + (size_t)blockIdx.x * a.positions_max;
-    size_t pairs = (size_t)a.inputs.counts->real_rows * (size_t)a.heads;
+    size_t pairs = (size_t)*a.inputs.real * (size_t)a.heads;
     size_t width = (size_t)(a.heads + 2 * a.kv_heads) * (size_t)a.head_dim;
     for (size_t pair = blockIdx.x; pair < pairs; pair += gridDim.x) {
         size_t row = pair / (size_t)a.heads;
@@ -347,7 +347,7 @@ static __device__ struct best best_of(struct best left, struct best right)
 KERNEL(tutti_pick, struct kernel_pick)
 {
     __shared__ struct best all[KERNEL_THREADS];
-    if (blockIdx.x >= a.inputs.counts->real_picks) {
+    if (blockIdx.x >= *a.inputs.real) {
         return;
     }
     const float *logits = a.logits + (size_t)blockIdx.x * a.stride;

@@ -16,11 +16,7 @@
 
 #define KERNEL_HEAD_DIM_MAX 256
 
-/* What a pass reads first; brought to the device by the pass itself, so that a replay sees the step's own. */
-struct kernel_counts {
-    uint32_t real_rows, real_picks;
-};
-
+/* Brought to the device by the pass itself, so that a replay sees the step's own. */
 struct kernel_row {
     float *cache; /* of the row's request: kv_slot.data */
     uint32_t capacity;
@@ -29,7 +25,7 @@ struct kernel_row {
 };
 
 struct kernel_inputs {
-    const struct kernel_counts *counts;
+    const uint32_t *real; /* how many of the pass's rows, or picks, are real */
     const struct kernel_row *rows;
     const int32_t *picks;
     const float *embeddings; /* page-locked host memory: few rows are read, and seldom */

@@ -18,8 +18,8 @@
 #include "model_rows.h"
 #include "tutti/tutti.h"
 
-/* What a step computes; written by the engine, in the host's memory, before it enqueues or launches. Rows at and past
- * `real_rows` are padding: whatever stands there, real rows do not see it. */
+/* What a step computes; written by the engine, in the host's memory, before it enqueues or launches. Rows at and past `real_rows`
+ * are padding: whatever stands there, real rows do not see it. The work itself does not go by these two numbers but by its plan's. */
 struct forward_inputs {
     uint32_t real_rows, real_picks;
     int32_t *tokens;    /* [rows_max] */
@@ -49,6 +49,7 @@ struct forward {
     const struct model *model;
     const struct kv_cache *kv;
     tutti_comm *comm;
+    uint32_t lane; /* of its collectives */
     int rows_max, picks_max, positions_max;
     size_t logits_stride; /* padded vocabulary */
     struct forward_inputs inputs;
@@ -62,9 +63,6 @@ struct forward {
     float *wire_words; /* this memory */
     /* Likewise, of a mixture of experts: the routing is experts_work_in() of all rows' pairs. */
     float *router_logits, *routing, *expert_out; /* expert_out: [rows_max * top][hidden] */
-    /* In the computer's memory: how many rows are real. Routing reads it when it runs; rows at and past it go to no expert.
-     * Set by the computer's attach(), before any pass is enqueued. */
-    const uint32_t *row_word;
     /* [tokens][layers][top], in the host's memory: the experts of each token of the trace. NULL: routing is by the router alone.
      * Where sums are rounded, two experts that are nearly level change places, and what follows is another text; so the one-rank
      * run notes its experts there, and the ranks are given them as they are given its tokens. The weights are their own. */
@@ -75,6 +73,7 @@ struct forward {
 /* How large a pass can be, */
 struct forward_limits {
     int rows_max, picks_max, positions_max;
+    uint32_t lane;                  /* of the communicator, for the collectives, */
     enum forward_exchange exchange; /* and what kind of memory; symmetric makes the creation [collective] */
     int16_t *route_log;             /* or NULL; see struct forward */
     bool routes_given;
@@ -119,28 +118,33 @@ struct forward_step {
     const struct matrix *matrix; /* of products, */
     const float *in;             /* with what they read */
     float *out;                  /* and write, */
-    bool picked;                 /* for picked rows only */
 };
 
-/* A pass over a fixed number of rows. */
+/*
+ * A pass over a fixed number of rows, in pieces: dense ones, of products, norms and the ranks' sums, and between them the
+ * attention of each layer; the last one is the head, which works on picked rows only.
+ *
+ *   0 embedding, up to layer 0's queries    1 attention of layer 0    2 the rest of it, up to layer 1's queries    ...    2 * layers + 1 head
+ *
+ * Who runs the head by itself makes a plan for it whose rows are picks.
+ */
 struct forward_plan {
     struct forward *forward;
-    int rows, picks;
-    int step_count;
-    int head; /* the first step that passes without picks leave out */
+    int rows;             /* padding included */
+    const uint32_t *real; /* in the computer's memory: how many of them are real, when the work runs. Borrowed */
+    int step_count, piece_count;
     struct forward_step *steps;
+    int *ends; /* [piece_count]: the step behind each piece */
 };
 
-/* `rows` <= rows_max, `picks` <= picks_max (0: no logits). NULL if memory ran out. Must outlive its enqueued work
- * and the graphs it was captured into. */
-struct forward_plan *forward_plan_create(struct forward *forward, int rows, int picks);
-void forward_plan_destroy(struct forward_plan *plan);
+/* `rows` <= rows_max, and <= picks_max if the head is enqueued. NULL if memory ran out. Must outlive its enqueued work and the
+ * graphs it was captured into; `rows` may be changed when there is none. */
+struct forward_plan *forward_plan_create(struct forward *forward, const uint32_t *real, int rows);
+void forward_plan_destroy(struct forward_plan *plan); /* NULL is allowed */
 
-/* Reuses a plan for another size; its earlier work must have completed, and must not have been captured. */
-void forward_plan_resize(struct forward_plan *plan, int rows, int picks);
-
-/* Enqueues, or captures, the whole pass. On failure some of it may have been enqueued, and the computer has the sentence. */
-tutti_status forward_plan_enqueue(struct forward_plan *plan, tutti_stream stream);
+/* Enqueues, or captures, `count` pieces from `first` on. On failure some of it may have been enqueued, and the computer has the
+ * sentence. */
+tutti_status forward_plan_enqueue(const struct forward_plan *plan, int first, int count, tutti_stream stream);
 
 /* How many experts a line of the route log has, of all layers. */
 static inline size_t forward_line_width(const struct forward *forward)

@@ -15,6 +15,12 @@ static void append(struct forward_plan *plan, struct forward_step step)
     plan->steps[plan->step_count++] = step;
 }
 
+/* Here a piece ends. */
+static void cut(struct forward_plan *plan)
+{
+    plan->ends[plan->piece_count++] = plan->step_count;
+}
+
 static void append_product(struct forward_plan *plan, const struct matrix *matrix, const float *in, float *out)
 {
     append(plan, (struct forward_step){.kind = FORWARD_PRODUCT, .matrix = matrix, .in = in, .out = out});
@@ -54,8 +60,10 @@ static void append_layer(struct forward_plan *plan, int layer)
     const struct layer_weights *weights = &forward->model->layers[layer];
     append(plan, (struct forward_step){.kind = FORWARD_NORM, .gains = weights->norm_attention});
     append_product(plan, &weights->query_key_value, forward->normed, forward->qkv);
+    cut(plan);
     append(plan, (struct forward_step){.kind = FORWARD_CACHE, .layer = layer});
     append(plan, (struct forward_step){.kind = FORWARD_ATTEND, .layer = layer});
+    cut(plan);
     append_product(plan, &weights->output, forward->attended, forward->partial);
     append_sum(plan);
 
@@ -76,12 +84,12 @@ static void append_all(struct forward_plan *plan)
     for (int layer = 0; layer < model->shape.layers; layer++) {
         append_layer(plan, layer);
     }
-    plan->head = plan->step_count;
+    cut(plan);
     append(plan, (struct forward_step){.kind = FORWARD_NORM_PICKED, .gains = model->norm_final});
     append_product(plan, &model->head, forward->picked, forward->shard);
-    plan->steps[plan->step_count - 1].picked = true;
     append(plan, (struct forward_step){.kind = FORWARD_GATHER});
     append(plan, (struct forward_step){.kind = FORWARD_PICK});
+    cut(plan);
 }
 
 /* fp32 in exact numerics, bf16 in real ones. */
@@ -98,7 +106,7 @@ static tutti_status all_reduce(const struct forward_plan *plan, const tutti_call
 static tutti_status gather(const struct forward_plan *plan, const tutti_call *call)
 {
     const struct forward *forward = plan->forward;
-    return tutti_all_gather_rows(forward->comm, forward->shard, forward->logits, (size_t)plan->picks,
+    return tutti_all_gather_rows(forward->comm, forward->shard, forward->logits, (size_t)plan->rows,
                                  (size_t)forward->model->vocab_columns * sizeof(float),
                                  forward->logits_stride * sizeof(float), call);
 }
@@ -106,7 +114,7 @@ static tutti_status gather(const struct forward_plan *plan, const tutti_call *ca
 static tutti_status enqueue_step(const struct forward_step *step, tutti_stream stream)
 {
     struct compute *compute = step->plan->forward->model->compute;
-    const tutti_call call = {.struct_bytes = sizeof(call), .stream = stream};
+    const tutti_call call = {.struct_bytes = sizeof(call), .stream = stream, .lane = step->plan->forward->lane};
     switch (step->kind) {
     case FORWARD_ALL_REDUCE:
         return compute_note(compute, all_reduce(step->plan, &call));
@@ -117,38 +125,34 @@ static tutti_status enqueue_step(const struct forward_step *step, tutti_stream s
     }
 }
 
-tutti_status forward_plan_enqueue(struct forward_plan *plan, tutti_stream stream)
+tutti_status forward_plan_enqueue(const struct forward_plan *plan, int first, int count, tutti_stream stream)
 {
-    int count = plan->picks > 0 ? plan->step_count : plan->head;
     tutti_status status = TUTTI_OK;
-    for (int i = 0; i < count && status == TUTTI_OK; i++) {
+    int end = plan->ends[first + count - 1];
+    for (int i = first > 0 ? plan->ends[first - 1] : 0; i < end && status == TUTTI_OK; i++) {
         status = enqueue_step(&plan->steps[i], stream);
     }
     return status;
 }
 
-struct forward_plan *forward_plan_create(struct forward *forward, int rows, int picks)
+struct forward_plan *forward_plan_create(struct forward *forward, const uint32_t *real, int rows)
 {
+    size_t layers = (size_t)forward->model->shape.layers;
     struct forward_plan *plan = calloc(1, sizeof(*plan));
     if (plan == NULL) {
         return NULL;
     }
-    size_t most = 1 + (size_t)forward->model->shape.layers * LAYER_STEPS + HEAD_STEPS;
-    plan->steps = calloc(most, sizeof(*plan->steps));
-    if (plan->steps == NULL) {
-        free(plan);
+    plan->steps = calloc(1 + layers * LAYER_STEPS + HEAD_STEPS, sizeof(*plan->steps));
+    plan->ends = calloc(2 * layers + 2, sizeof(*plan->ends));
+    if (plan->steps == NULL || plan->ends == NULL) {
+        forward_plan_destroy(plan);
         return NULL;
     }
     plan->forward = forward;
-    append_all(plan);
-    forward_plan_resize(plan, rows, picks);
-    return plan;
-}
-
-void forward_plan_resize(struct forward_plan *plan, int rows, int picks)
-{
+    plan->real = real;
     plan->rows = rows;
-    plan->picks = picks;
+    append_all(plan);
+    return plan;
 }
 
 void forward_plan_destroy(struct forward_plan *plan)
@@ -157,5 +161,6 @@ void forward_plan_destroy(struct forward_plan *plan)
         return;
     }
     free(plan->steps);
+    free(plan->ends);
     free(plan);
 }

@@ -6,7 +6,7 @@
 #include "run_board.h"
 #include "serve.h"
 
-#define RUN_STORMS_MAX 10
+#define RUN_STORMS_MAX 12
 
 struct run_options {
     int ranks;
@@ -33,6 +33,7 @@ struct run {
     struct trace trace;
     struct trace storm_trace; /* the beginning of it */
     struct board board;
+    bool speculates;    /* some of the trace, with a draft model beside */
     char directory[64]; /* where ranks meet; "" if not made */
     struct storm_outcome storms[RUN_STORMS_MAX];
     int storm_count;

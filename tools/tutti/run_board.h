@@ -22,19 +22,51 @@ struct board_token {
     uint32_t written; /* 1 once this rank has produced it */
 };
 
+/* What the runners of one pass counted. Steps: a prefill's head is part of it. */
+struct board_runners {
+    uint64_t graph_replays, eager_steps; /* all steps, one or the other; of the eager ones */
+    uint64_t oversize_steps;             /* these were above the largest bucket */
+    uint64_t padding_rows, graph_launches;
+    uint64_t captures, capture_failures, commits, commits_refused;
+    double warm_up_ms, capture_ms, commit_ms;
+};
+
+/* tutti_runner_bucket_t */
+struct board_bucket {
+    char runner[24];
+    size_t rows;
+    int state;
+    uint64_t captures, failures, replays, eager;
+    double capture_ms;
+    char reason[512];
+};
+#define BOARD_BUCKETS_MAX 192
+
 /* What one rank says of one pass over the trace. */
 struct board_pass {
     _Atomic uint64_t tokens_done; /* generated so far: the progress bar */
-    uint64_t steps, graph_replays, eager_steps, captures, capture_failures;
-    uint64_t commits, commits_refused;
+    uint64_t steps;
+    struct board_runners runners;
     uint64_t direct_calls, staged_calls; /* of the collectives that are large enough to be direct */
     uint64_t remaps, staged_for_good;    /* for storms */
-    double capture_ms, commit_ms, seconds;
+    double start_ms, seconds;            /* of captures at the start; of serving */
+    uint64_t late_commits;               /* not a runner's */
+    double late_commit_ms;
+    struct board_bucket buckets[BOARD_BUCKETS_MAX];
+    int bucket_count;
     int done;           /* the pass ended as it should */
     char sentence[640]; /* what went wrong, or what a storm wants to show */
 };
 
-enum board_slot { BOARD_REFERENCE, BOARD_EAGER, BOARD_GRAPH, BOARD_STORM, BOARD_SLOTS };
+enum board_slot {
+    BOARD_REFERENCE,
+    BOARD_EAGER,
+    BOARD_GRAPH,
+    BOARD_PIECEWISE,
+    BOARD_SPECULATIVE,
+    BOARD_STORM,
+    BOARD_SLOTS
+};
 
 struct board {
     int ranks, requests;

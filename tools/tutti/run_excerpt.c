@@ -51,7 +51,7 @@ void excerpt_print(const struct run *run)
                    "long)\n\n");
         }
         print_prompt(request->text);
-        const struct board_token *tokens = board_tokens(&run->board, BOARD_GRAPH, 0) + request->first_output;
+        const struct board_token *tokens = board_tokens(&run->board, BOARD_PIECEWISE, 0) + request->first_output;
         for (int note = 0; note < request->output_tokens && note < EXCERPT_NOTES; note++) {
             print_note(tokens[note].token);
         }

@@ -90,8 +90,6 @@ struct serve_options run_rank_options(const struct phase_rank *self, enum board_
 {
     const struct run *run = self->run;
     return (struct serve_options){.trace = slot == BOARD_STORM ? &run->storm_trace : &run->trace,
-                                  .shape = &run->shape,
-                                  .numerics = run->options.numerics,
                                   .board = &run->board,
                                   .slot = slot,
                                   .board_rank = self->rank,
@@ -128,12 +126,15 @@ bool run_rank_serve(const struct phase_rank *self)
 {
     struct run_rank rank;
     struct serve_options eager = run_rank_options(self, BOARD_EAGER);
-    eager.padded = true; /* the same rows as the graphs, so that the two can be compared bit for bit */
+    eager.way = ENGINE_EAGER;
     eager.forced = run_rank_forced(self->run);
     bool good = run_rank_open(&rank, self, BOARD_EAGER) && serve_pass(self, &eager, &rank);
     struct serve_options graphs = eager;
     graphs.slot = BOARD_GRAPH;
-    graphs.graphs = true;
+    graphs.way = ENGINE_WHOLE;
+    good = good && serve_pass(self, &graphs, &rank);
+    graphs.slot = BOARD_PIECEWISE;
+    graphs.way = ENGINE_PIECEWISE;
     good = good && serve_pass(self, &graphs, &rank);
     run_rank_close(&rank);
     return good;
@@ -144,8 +145,9 @@ bool run_rank_storm(const struct phase_rank *self)
     struct run_rank rank;
     const struct serve_faults *faults = self->user;
     struct serve_options options = run_rank_options(self, BOARD_STORM);
-    options.graphs = true;
-    options.padded = true;
+    options.way = ENGINE_PIECEWISE;
+    options.lazy = !faults->commits_late;
+    options.small = faults->small;
     options.forced = run_rank_forced(self->run);
     options.faults = faults;
     options.commits_late = faults->commits_late;

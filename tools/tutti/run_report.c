@@ -25,21 +25,28 @@ static double median(double *values, size_t count)
     return count % 2 != 0 ? values[count / 2] : 0.5 * (values[count / 2 - 1] + values[count / 2]);
 }
 
+int report_ways(const struct run *run, struct way ways[WAYS_MAX])
+{
+    static const struct way all[WAYS_MAX] = {{BOARD_EAGER, "eager"},
+                                             {BOARD_GRAPH, "whole graphs"},
+                                             {BOARD_PIECEWISE, "piecewise"},
+                                             {BOARD_SPECULATIVE, "speculative"}};
+    int count = run->speculates ? WAYS_MAX : WAYS_MAX - 1;
+    memcpy(ways, all, (size_t)count * sizeof(*ways));
+    return count;
+}
+
 struct figures report_figures(const struct run *run, enum board_slot slot)
 {
     const struct board_pass *pass = board_pass(&run->board, slot, 0);
     const double *first_ms = board_first_ms(&run->board, slot, 0);
     const double *rest_ms = board_rest_ms(&run->board, slot, 0);
     struct figures figures = {.seconds = pass->seconds,
-                              .capture_ms = pass->capture_ms,
+                              .start_ms = pass->start_ms,
                               .steps = pass->steps,
-                              .graph_replays = pass->graph_replays,
-                              .eager_steps = pass->eager_steps,
-                              .captures = pass->captures,
-                              .commit_ms = pass->commit_ms,
-                              .commits = pass->commits,
                               .direct_calls = pass->direct_calls,
-                              .staged_calls = pass->staged_calls};
+                              .staged_calls = pass->staged_calls,
+                              .runners = pass->runners};
     figures.tokens_in_per_second = (double)run->trace.prompt_total / pass->seconds;
     figures.tokens_out_per_second = (double)run->trace.output_total / pass->seconds;
     double *values = calloc((size_t)run->trace.count, sizeof(*values));
@@ -84,67 +91,140 @@ void report_header(const struct run *run)
     (void)fflush(stdout);
 }
 
-static void table_row(const char *name, double eager, double graph, int decimals)
+/* A line of the table, for all ways. */
+struct row {
+    const char *name;
+    int decimals;
+    double values[WAYS_MAX];
+};
+
+static void print_rows(const struct row *rows, size_t count, int ways)
 {
-    printf("  %-34s %12.*f %12.*f\n", name, decimals, eager, decimals, graph);
+    for (size_t i = 0; i < count; i++) {
+        printf("  %-31s", rows[i].name);
+        for (int way = 0; way < ways; way++) {
+            printf(" %12.*f", rows[i].decimals, rows[i].values[way]);
+        }
+        printf("\n");
+    }
+}
+
+#define ROWS(f, field)                                                                                                 \
+    {                                                                                                                  \
+        (double)(f)[0].field, (double)(f)[1].field, (double)(f)[2].field, (double)(f)[3].field                         \
+    }
+
+static void print_table(const struct figures figures[WAYS_MAX], int ways)
+{
+    const struct row rows[] = {
+        {"tokens per second in", 0, ROWS(figures, tokens_in_per_second)},
+        {"tokens per second out", 0, ROWS(figures, tokens_out_per_second)},
+        {"time to first token, p50, ms", 1, ROWS(figures, first_ms_p50)},
+        {"time per output token, p50, ms", 2, ROWS(figures, rest_ms_p50)},
+        {"steps", 0, ROWS(figures, steps)},
+        {"  replayed", 0, ROWS(figures, runners.graph_replays)},
+        {"  eager", 0, ROWS(figures, runners.eager_steps)},
+        {"  of them above the buckets", 0, ROWS(figures, runners.oversize_steps)},
+        {"buckets captured", 0, ROWS(figures, runners.captures)},
+        {"  all at the start, ms", 1, ROWS(figures, start_ms)},
+        {"  of that capturing, ms", 1, ROWS(figures, runners.capture_ms)},
+        {"  of that committing, ms", 1, ROWS(figures, runners.commit_ms)},
+    };
+    print_rows(rows, sizeof(rows) / sizeof(rows[0]), ways);
+    const struct row large[] = {
+        {"large collectives, direct", 0, ROWS(figures, direct_calls)},
+        {"  staged", 0, ROWS(figures, staged_calls)},
+    };
+    if (figures[0].direct_calls + figures[0].staged_calls + figures[1].direct_calls + figures[1].staged_calls > 0) {
+        print_rows(large, sizeof(large) / sizeof(large[0]), ways);
+    }
+    const struct row seconds = {"seconds", 2, ROWS(figures, seconds)};
+    print_rows(&seconds, 1, ways);
+}
+
+/* Of the last way: the buckets that a step met, two in a line; and why one is eager that should not be. */
+static void print_buckets(const struct board_pass *pass, const char *way)
+{
+    static const char head[] = "rows captures replays eager    ms";
+    int printed = 0;
+    for (int i = 0; i < pass->bucket_count; i++) {
+        const struct board_bucket *bucket = &pass->buckets[i];
+        if (bucket->replays + bucket->eager == 0) {
+            continue;
+        }
+        if (printed == 0) {
+            printf("\n  %-13s %s   %-13s %s\n", way, head, "", head);
+        }
+        printf("%s%-13s %4zu %8" PRIu64 " %7" PRIu64 " %5" PRIu64 " %5.2f", printed % 2 == 0 ? "  " : "   ",
+               bucket->runner, bucket->rows, bucket->captures, bucket->replays, bucket->eager, bucket->capture_ms);
+        printed++;
+        printf("%s", printed % 2 == 0 ? "\n" : "");
+    }
+    printf("%s", printed % 2 != 0 ? "\n" : "");
+    for (int i = 0; i < pass->bucket_count; i++) {
+        if (pass->buckets[i].reason[0] != '\0') {
+            printf("  eager: %s\n", pass->buckets[i].reason);
+        }
+    }
 }
 
 void report_table(const struct run *run)
 {
-    struct figures eager = report_figures(run, BOARD_EAGER);
-    struct figures graph = report_figures(run, BOARD_GRAPH);
-    printf("  %-34s %12s %12s\n", "", "eager", "graphs");
-    table_row("tokens per second in", eager.tokens_in_per_second, graph.tokens_in_per_second, 0);
-    table_row("tokens per second out", eager.tokens_out_per_second, graph.tokens_out_per_second, 0);
-    table_row("time to first token, p50, ms", eager.first_ms_p50, graph.first_ms_p50, 1);
-    table_row("time per output token, p50, ms", eager.rest_ms_p50, graph.rest_ms_p50, 2);
-    table_row("steps", (double)eager.steps, (double)graph.steps, 0);
-    table_row("  replayed from a graph", (double)eager.graph_replays, (double)graph.graph_replays, 0);
-    table_row("  eager", (double)eager.eager_steps, (double)graph.eager_steps, 0);
-    table_row("captures", (double)eager.captures, (double)graph.captures, 0);
-    table_row("capture time, ms", eager.capture_ms, graph.capture_ms, 2);
-    table_row("commits", (double)eager.commits, (double)graph.commits, 0);
-    table_row("commit time, ms", eager.commit_ms, graph.commit_ms, 2);
-    if (eager.direct_calls + eager.staged_calls + graph.direct_calls + graph.staged_calls > 0) {
-        table_row("large collectives, direct", (double)eager.direct_calls, (double)graph.direct_calls, 0);
-        table_row("  staged", (double)eager.staged_calls, (double)graph.staged_calls, 0);
+    struct way ways[WAYS_MAX];
+    struct figures figures[WAYS_MAX] = {0};
+    int count = report_ways(run, ways);
+    printf("  %-31s", "");
+    for (int way = 0; way < count; way++) {
+        figures[way] = report_figures(run, ways[way].slot);
+        printf(" %12s", ways[way].name);
     }
-    table_row("seconds", eager.seconds, graph.seconds, 2);
+    printf("\n");
+    print_table(figures, count);
+    print_buckets(board_pass(&run->board, ways[count - 1].slot, 0), ways[count - 1].name);
     printf("\n");
 }
 
-static void print_verdict(const char *what, const struct verdict *verdict, const char *more)
+static void print_verdict(const char *name, const char *what, const struct verdict *verdict, const char *more)
 {
-    printf("  %s %s: %zu of %zu%s\n", verdict->held ? "yes" : "NO ", what, verdict->equal, verdict->total, more);
+    printf("  %s %s: %s: %zu of %zu%s\n", verdict->held ? "yes" : "NO ", name, what, verdict->equal, verdict->total,
+           more);
     if (!verdict->held) {
         printf("      first difference: %s\n", verdict->first);
     }
 }
 
-static void print_bound(const struct run *run, const struct run_verdicts *verdicts)
+static void print_bound(const struct run *run, const struct run_verdicts *verdicts, int ways)
 {
-    float deviation =
-        verdicts->eager.deviation > verdicts->graphs.deviation ? verdicts->eager.deviation : verdicts->graphs.deviation;
-    printf("      largest deviation of a logit %.4f, bound %.4f; tokens that differ within the bound: %zu eager, "
-           "%zu graphs\n",
-           (double)deviation, (double)verify_bound(&run->shape), verdicts->eager.excused, verdicts->graphs.excused);
+    float deviation = 0.0f;
+    size_t excused = 0;
+    for (int way = 0; way < ways; way++) {
+        deviation = verdicts->of[way].deviation > deviation ? verdicts->of[way].deviation : deviation;
+        excused += verdicts->of[way].excused;
+    }
+    printf("      largest deviation of a logit %.4f, bound %.4f; tokens that differ within the bound: %zu\n",
+           (double)deviation, (double)verify_bound(&run->shape), excused);
 }
 
 void report_verdicts(const struct run *run, const struct run_verdicts *verdicts)
 {
+    struct way ways[WAYS_MAX];
+    int count = report_ways(run, ways);
     bool exact = run->options.numerics == NUMERICS_EXACT;
     char more[96];
     (void)snprintf(more, sizeof(more), exact ? ", logits bit for bit, on all %d ranks" : ", on all %d ranks",
                    run->options.ranks);
-    const char *eager = exact ? "eager: every token equal to the one-rank run"
-                              : "eager: every token that of the one-rank run, within the bound";
-    const char *graphs = exact ? "graphs: every token equal to the one-rank run"
-                               : "graphs: every token that of the one-rank run, within the bound";
-    print_verdict(eager, &verdicts->eager, more);
-    print_verdict(graphs, &verdicts->graphs, more);
-    print_verdict("graphs against eager: the same bits", &verdicts->same_bits, "");
+    const char *what =
+        exact ? "every token equal to the one-rank run" : "every token that of the one-rank run, within the bound";
+    for (int way = 0; way < count; way++) {
+        print_verdict(ways[way].name, what, &verdicts->of[way], more);
+    }
+    for (int way = 1; way < count; way++) {
+        if (verdicts->same[way].total > 0) {
+            print_verdict(ways[way].name, "the same bits as eager", &verdicts->same[way], "");
+        }
+    }
     if (!exact) {
-        print_bound(run, verdicts);
+        print_bound(run, verdicts, count);
     }
     printf("\n");
     (void)fflush(stdout);

@@ -10,15 +10,25 @@
 struct figures {
     double tokens_in_per_second, tokens_out_per_second;
     double first_ms_p50, rest_ms_p50; /* to the first token; per token after it */
-    double seconds, capture_ms, commit_ms;
-    uint64_t steps, graph_replays, eager_steps, captures, commits;
-    uint64_t direct_calls, staged_calls; /* of the collectives that are large enough to be direct */
+    double seconds, start_ms;
+    uint64_t steps, direct_calls, staged_calls; /* calls: of the collectives that are large enough to be direct */
+    struct board_runners runners;
 };
+
+/* How the trace is served, one way after another. */
+struct way {
+    enum board_slot slot;
+    const char *name; /* static storage */
+};
+#define WAYS_MAX 4
+/* Returns how many this run has. */
+int report_ways(const struct run *run, struct way ways[WAYS_MAX]);
 
 struct figures report_figures(const struct run *run, enum board_slot slot);
 
 struct run_verdicts {
-    struct verdict eager, graphs, same_bits;
+    struct verdict of[WAYS_MAX];   /* against the reference, in the order of the ways, */
+    struct verdict same[WAYS_MAX]; /* and against the first of them, which is left out; total 0: not compared */
 };
 
 void report_header(const struct run *run);

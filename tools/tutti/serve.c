@@ -21,47 +21,78 @@ static bool refuse(struct serve *serve, const char *what)
     return false;
 }
 
-/* What depends on the communicator and the shard. */
-static bool engine_create(struct serve *serve, tutti_comm *comm, struct model *model)
+static tutti_status keep_sentence(struct serve *serve, tutti_status status)
 {
-    const struct trace *trace = serve->options.trace;
-    int rows_max = serve->schedule.rows_max;
-    struct compute *compute = model->compute;
-    serve->comm = comm;
-    serve->model = model;
-    serve->compute = compute;
-    serve->large = (tutti_stats){.struct_bytes = sizeof(serve->large)};
-    (void)tutti_comm_stats(comm, &serve->large);
-    if (compute->ops->stream_create(compute, &serve->stream) != TUTTI_OK) {
-        return refuse(serve, compute->sentence);
-    }
-    if (!kv_create(&serve->kv, model, TRACE_CONCURRENCY_MAX)) {
-        return refuse(serve, "out of memory for the engine's buffers");
-    }
-    const struct forward_limits limits = {.rows_max = rows_max,
-                                          .picks_max = TRACE_CONCURRENCY_MAX,
-                                          .positions_max = trace->length_max,
-                                          .exchange = serve->options.exchange,
-                                          .route_log = serve->options.routes,
-                                          .routes_given = serve->options.slot != BOARD_REFERENCE};
-    if (!forward_create(&serve->forward, model, &serve->kv, comm, &limits)) {
-        return refuse(serve, compute->sentence);
-    }
-    serve->eager = forward_plan_create(&serve->forward, 1, 1);
-    return serve->eager != NULL || refuse(serve, "out of memory");
+    (void)snprintf(serve->sentence, sizeof(serve->sentence), "%s", serve->compute->sentence);
+    return status;
 }
 
-static void engine_destroy(struct serve *serve)
+static tutti_status capture_begun(void *user, size_t rows)
 {
-    if (serve->compute != NULL) {
-        serve->compute->ops->stream_destroy(serve->compute, serve->stream);
+    struct serve *serve = user;
+    const struct serve_faults *faults = serve->options.faults;
+    return faults->capture_begun != NULL ? faults->capture_begun(faults->user, serve, rows) : TUTTI_OK;
+}
+
+static void capture_ending(void *user)
+{
+    struct serve *serve = user;
+    const struct serve_faults *faults = serve->options.faults;
+    if (faults->capture_ending != NULL) {
+        faults->capture_ending(faults->user, serve);
     }
-    serve->stream = NULL;
-    serve_graphs_destroy(serve);
-    forward_plan_destroy(serve->eager);
-    serve->eager = NULL;
-    forward_destroy(&serve->forward);
-    kv_destroy(&serve->kv);
+}
+
+static int smaller(int left, int right)
+{
+    return left < right ? left : right;
+}
+
+/* Sizes go by what the trace can ask for at once. */
+static struct engine_options engine_options_of(struct serve *serve)
+{
+    const struct serve_options *options = &serve->options;
+    const struct schedule *schedule = &serve->schedule;
+    struct engine_options made = {.name = "",
+                                  .way = options->way,
+                                  .lazy = options->lazy,
+                                  .no_commit = options->commits_late,
+                                  .decode_max = schedule->decode_max,
+                                  .prefill_max = smaller(schedule->prefill_max, SERVE_PREFILL_MAX),
+                                  .rows_max = (schedule->rows_max + ENGINE_TILE - 1) / ENGINE_TILE * ENGINE_TILE,
+                                  .picks_max = schedule->decode_max,
+                                  .positions_max = options->trace->length_max,
+                                  .slots_max = TRACE_CONCURRENCY_MAX,
+                                  .exchange = options->exchange,
+                                  .route_log = options->routes,
+                                  .routes_given = options->slot != BOARD_REFERENCE,
+                                  .attempts = SERVE_CAPTURE_TRIES};
+    if (options->small) {
+        made.decode_max = (made.decode_max + 1) / 2;
+        made.prefill_max = (smaller(options->trace->prompt_max, made.prefill_max) + 1) / 2;
+    }
+    if (options->faults != NULL) {
+        made.capture_begun = capture_begun;
+        made.capture_ending = capture_ending;
+        made.user = serve;
+    }
+    return made;
+}
+
+/* What depends on the communicator and the shard. */
+static bool engines_create(struct serve *serve, tutti_comm *comm, struct model *model)
+{
+    serve->comm = comm;
+    serve->compute = model->compute;
+    serve->large = (tutti_stats){.struct_bytes = sizeof(serve->large)};
+    (void)tutti_comm_stats(comm, &serve->large);
+    const struct engine_options target = engine_options_of(serve);
+    return engine_create(&serve->target, &target, comm, model) || refuse(serve, serve->compute->sentence);
+}
+
+static void engines_destroy(struct serve *serve)
+{
+    engine_destroy(&serve->target);
 }
 
 bool serve_open(struct serve *serve, const struct serve_options *options, tutti_comm *comm, struct model *model)
@@ -80,7 +111,7 @@ bool serve_open(struct serve *serve, const struct serve_options *options, tutti_
         (void)refuse(serve, "out of memory");
         goto undo;
     }
-    if (!engine_create(serve, comm, model)) {
+    if (!engines_create(serve, comm, model)) {
         goto undo;
     }
     return true;
@@ -91,7 +122,7 @@ undo:
 
 void serve_close(struct serve *serve)
 {
-    engine_destroy(serve);
+    engines_destroy(serve);
     schedule_destroy(&serve->schedule, &serve->step);
     free(serve->tokens);
     free(serve->arrived_s);
@@ -103,25 +134,41 @@ void serve_close(struct serve *serve)
 
 bool serve_reopen(struct serve *serve, tutti_comm *comm, struct model *model)
 {
-    engine_destroy(serve);
+    engines_destroy(serve);
     schedule_restart(&serve->schedule);
-    return engine_create(serve, comm, model);
+    return engines_create(serve, comm, model);
+}
+
+tutti_status serve_commit(struct serve *serve)
+{
+    double begun = serve_now_s();
+    tutti_status status = compute_note(serve->compute, tutti_commit(serve->comm));
+    serve->report->late_commit_ms += (serve_now_s() - begun) * 1e3;
+    serve->report->late_commits += status == TUTTI_OK;
+    return status;
+}
+
+void serve_note_runners(struct serve *serve)
+{
+    serve->report->runners = (struct board_runners){0};
+    engine_report(&serve->target, serve->report);
 }
 
 /* Cache slots follow the requests: opened when one starts to run, closed when it is done. */
-static bool slots_follow(struct serve *serve)
+static bool slots_follow(struct serve *serve, struct engine *engine)
 {
     const struct schedule *schedule = &serve->schedule;
-    for (int slot = 0; slot < serve->kv.slot_count; slot++) {
+    struct kv_cache *kv = &engine->kv;
+    for (int slot = 0; slot < kv->slot_count; slot++) {
         int request = schedule->slot_users[slot] - 1;
-        bool open = serve->kv.slots[slot].data != NULL;
-        if (open && serve->kv.slots[slot].owner != request) {
-            kv_close(&serve->kv, slot);
+        bool open = kv->slots[slot].data != NULL;
+        if (open && kv->slots[slot].owner != request) {
+            kv_close(kv, slot);
             open = false;
         }
         if (request >= 0 && !open) {
             const struct trace_request *entry = &schedule->trace->requests[request];
-            if (!kv_open(&serve->kv, slot, request, entry->prompt_tokens + entry->output_tokens)) {
+            if (!kv_open(kv, slot, request, entry->prompt_tokens + entry->output_tokens)) {
                 return refuse(serve, serve->compute->sentence);
             }
         }
@@ -129,12 +176,12 @@ static bool slots_follow(struct serve *serve)
     return true;
 }
 
-static void fill_inputs(struct serve *serve)
+static void fill_inputs(struct serve *serve, struct engine *engine)
 {
-    struct forward_inputs *inputs = &serve->forward.inputs;
+    struct forward_inputs *inputs = &engine->forward.inputs;
     const struct schedule *schedule = &serve->schedule;
     const struct step *step = &serve->step;
-    size_t hidden = (size_t)serve->model->shape.hidden;
+    size_t hidden = (size_t)engine->model->shape.hidden;
     for (int row = 0; row < step->rows; row++) {
         const struct step_row *entry = &step->entries[row];
         const struct trace_request *request = &schedule->trace->requests[entry->request];
@@ -145,7 +192,7 @@ static void fill_inputs(struct serve *serve)
         inputs->embedded[row] = request->embeddings && entry->position < request->prompt_tokens;
         if (inputs->embedded[row]) {
             weights_embedding(inputs->embeddings + (size_t)row * hidden, entry->token, (int)hidden,
-                              serve->model->numerics);
+                              engine->model->numerics);
         }
     }
     for (int pick = 0; pick < step->picks; pick++) {
@@ -155,53 +202,34 @@ static void fill_inputs(struct serve *serve)
     inputs->real_picks = (uint32_t)step->picks;
 }
 
-static tutti_status keep_sentence(struct serve *serve, tutti_status status)
+/* A decode step is one segment with the head; a prefill step is followed by the head if it completes a prompt. */
+static tutti_status step_enqueue(struct serve *serve, struct engine *engine)
 {
-    (void)snprintf(serve->sentence, sizeof(serve->sentence), "%s", serve->compute->sentence);
-    return status;
-}
-
-/* Enqueues the step, from a graph if there is one. */
-static tutti_status start_step(struct serve *serve)
-{
-    int rows = serve->step.rows;
-    int picks = serve->step.picks;
-    if (!serve->step.prefill && (serve->options.padded || serve->options.graphs)) {
-        int bucket = serve_bucket(rows);
-        rows = 1 << bucket;
-        picks = rows;
-        void *graph = serve->options.graphs ? serve_graph_for(serve, bucket) : NULL;
-        if (graph != NULL) {
-            serve->report->graph_replays++;
-            return serve->compute->ops->graph_launch(serve->compute, graph, serve->stream);
-        }
+    const struct step *step = &serve->step;
+    if (!step->prefill) {
+        return engine_run(engine, ENGINE_DECODE, step->rows);
     }
-    serve->report->eager_steps++;
-    forward_plan_resize(serve->eager, rows, picks);
-    return forward_plan_enqueue(serve->eager, serve->stream);
+    tutti_status status = engine_run(engine, ENGINE_PREFILL, step->rows);
+    return status == TUTTI_OK && step->picks > 0 ? engine_run(engine, ENGINE_HEAD, step->picks) : status;
 }
 
 static tutti_status run_step(struct serve *serve)
 {
     const struct serve_faults *faults = serve->options.faults;
     struct compute *compute = serve->compute;
-    fill_inputs(serve);
+    struct engine *engine = &serve->target;
+    fill_inputs(serve, engine);
     if (faults != NULL && faults->before_step != NULL) {
         faults->before_step(faults->user, serve);
     }
-    compute->ops->stage(compute, &serve->forward);
-    tutti_status status = start_step(serve);
+    compute->ops->stage(compute, &engine->forward);
+    tutti_status status = step_enqueue(serve, engine);
     if (status != TUTTI_OK) {
         (void)keep_sentence(serve, status);
-        (void)compute->ops->synchronize(compute, serve->stream);
+        (void)engine_finish(engine, ENGINE_DECODE);
         return status;
     }
-    status = compute->ops->synchronize(compute, serve->stream);
-    if (status == TUTTI_OK) {
-        compute->ops->collect(compute, &serve->forward);
-        /* Rows are handed out only if no collective of the step failed. */
-        status = compute_note(compute, tutti_comm_status(serve->comm));
-    }
+    status = engine_finish(engine, ENGINE_DECODE);
     return status == TUTTI_OK ? TUTTI_OK : keep_sentence(serve, status);
 }
 
@@ -215,13 +243,22 @@ static void note_large_calls(struct serve *serve)
     }
 }
 
-tutti_status serve_run(struct serve *serve)
+/* As engines do, before the first request is looked at. */
+static tutti_status start(struct serve *serve)
 {
     double begun = serve_now_s();
-    tutti_status status = TUTTI_OK;
+    tutti_status status = serve->options.lazy ? TUTTI_OK : engine_capture(&serve->target);
+    serve->report->start_ms += (serve_now_s() - begun) * 1e3;
+    return status == TUTTI_OK ? TUTTI_OK : keep_sentence(serve, status);
+}
+
+tutti_status serve_run(struct serve *serve)
+{
+    tutti_status status = start(serve);
+    double begun = serve_now_s();
     while (status == TUTTI_OK && schedule_next(&serve->schedule, &serve->step)) {
         serve_note_arrivals(serve);
-        if (!slots_follow(serve)) {
+        if (!slots_follow(serve, &serve->target)) {
             return TUTTI_ERR_SYSTEM;
         }
         status = run_step(serve);
@@ -229,8 +266,11 @@ tutti_status serve_run(struct serve *serve)
             serve->report->steps++;
             serve_record(serve);
         }
+        serve_note_runners(serve);
     }
     serve->report->seconds += serve_now_s() - begun;
     note_large_calls(serve);
+    serve_note_runners(serve);
+    engine_report_buckets(&serve->target, serve->report);
     return status;
 }

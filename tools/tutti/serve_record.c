@@ -22,7 +22,7 @@ static float compare_logits(const struct serve *serve, size_t output, int pick)
     if (board->logits_kept == 0) {
         return 0.0f;
     }
-    const float *logits = serve->forward.outputs.logits + (size_t)pick * serve->forward.logits_stride;
+    const float *logits = serve->target.forward.outputs.logits + (size_t)pick * serve->target.forward.logits_stride;
     float *kept = board_logits(board, output);
     float deviation = 0.0f;
     for (size_t i = 0; i < board->logits_kept; i++) {
@@ -56,7 +56,7 @@ void serve_record(struct serve *serve)
     double now = serve_now_s();
     for (int pick = 0; pick < serve->step.picks; pick++) {
         int request = serve->step.entries[serve->step.picked[pick]].request;
-        const struct rows_pick *got = &serve->forward.outputs.picks[pick];
+        const struct rows_pick *got = &serve->target.forward.outputs.picks[pick];
         size_t output =
             options->trace->requests[request].first_output + (size_t)serve->schedule.requests[request].produced;
         board[output] =

@@ -4,9 +4,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int rows_max_of(const struct trace *trace)
+/* Of one workload at a time; what a request has generated is prefilled, too, if its cache was lost. */
+static int prefill_max_of(const struct trace *trace)
 {
-    return trace->chunk_max > TRACE_CONCURRENCY_MAX ? trace->chunk_max : TRACE_CONCURRENCY_MAX;
+    int most = 1;
+    for (int workload = 0; workload < trace->workload_count; workload++) {
+        size_t tokens = 0;
+        for (int i = 0; i < trace->count; i++) {
+            const struct trace_request *request = &trace->requests[i];
+            if (request->workload == workload) {
+                tokens += (size_t)request->prompt_tokens + (size_t)request->output_tokens;
+            }
+        }
+        size_t chunk = (size_t)trace->workloads[workload].chunk_tokens;
+        int rows = (int)(tokens < chunk ? tokens : chunk);
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
+
+/* A request that runs has one row. */
+static int decode_max_of(const struct trace *trace)
+{
+    int most = 1;
+    for (int workload = 0; workload < trace->workload_count; workload++) {
+        int count = 0;
+        for (int i = 0; i < trace->count; i++) {
+            count += trace->requests[i].workload == workload;
+        }
+        int slots = trace->workloads[workload].concurrency;
+        count = count < slots ? count : slots;
+        most = count > most ? count : most;
+    }
+    return most;
 }
 
 bool schedule_create(struct schedule *schedule, struct step *step, const struct trace *trace)
@@ -14,7 +44,9 @@ bool schedule_create(struct schedule *schedule, struct step *step, const struct 
     memset(schedule, 0, sizeof(*schedule));
     memset(step, 0, sizeof(*step));
     schedule->trace = trace;
-    schedule->rows_max = rows_max_of(trace);
+    schedule->decode_max = decode_max_of(trace);
+    schedule->prefill_max = prefill_max_of(trace);
+    schedule->rows_max = schedule->prefill_max > schedule->decode_max ? schedule->prefill_max : schedule->decode_max;
     schedule->requests = calloc((size_t)trace->count, sizeof(*schedule->requests));
     step->entries = calloc((size_t)schedule->rows_max, sizeof(*step->entries));
     step->picked = calloc((size_t)schedule->rows_max, sizeof(*step->picked));

@@ -44,7 +44,8 @@ struct schedule {
     int workload;
     double clock_ms;
     bool last_was_prefill;
-    int rows_max;
+    int decode_max, prefill_max;           /* the most rows that a step of each kind can have */
+    int rows_max;                          /* of both */
     int slot_users[TRACE_CONCURRENCY_MAX]; /* request + 1, 0: free */
 };
 

@@ -51,9 +51,10 @@ bool storm_serve(struct run *run, struct serve_faults *faults, struct storm_outc
 bool storm_run(struct run *run)
 {
     static void (*const storms[])(struct run *, struct storm_outcome *) = {
-        storm_delayed_capture, storm_random_replay, storm_invalidated_capture, storm_garbage,
-        storm_interleaved,     storm_recycled,      storm_late_commit,         storm_remapped,
-        storm_unshareable,     storm_lost_rank, /* after one that serves */
+        storm_delayed_capture, storm_random_replay, storm_invalidated_capture,
+        storm_refused_capture, storm_garbage,       storm_oversize,
+        storm_interleaved,     storm_recycled,      storm_late_commit,
+        storm_remapped,        storm_unshareable,   storm_lost_rank, /* after one that serves */
     };
     bool good = true;
     printf("  A storm over %d of the requests (--seed %" PRIu64 " repeats it)\n\n", run->storm_trace.count,

@@ -12,6 +12,8 @@ bool storm_run(struct run *run);
 void storm_delayed_capture(struct run *run, struct storm_outcome *outcome);
 void storm_random_replay(struct run *run, struct storm_outcome *outcome);
 void storm_invalidated_capture(struct run *run, struct storm_outcome *outcome);
+void storm_refused_capture(struct run *run, struct storm_outcome *outcome);
+void storm_oversize(struct run *run, struct storm_outcome *outcome);
 void storm_garbage(struct run *run, struct storm_outcome *outcome);
 void storm_interleaved(struct run *run, struct storm_outcome *outcome);
 void storm_recycled(struct run *run, struct storm_outcome *outcome);

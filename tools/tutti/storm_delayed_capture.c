@@ -31,7 +31,7 @@ void storm_delayed_capture(struct run *run, struct storm_outcome *outcome)
     char tokens[256];
     if (storm_serve(run, &faults, outcome, tokens, sizeof(tokens))) {
         const struct board_pass *pass = board_pass(&run->board, BOARD_STORM, storm.victim);
-        outcome->ok = outcome->ok && pass->captures > 0;
+        outcome->ok = outcome->ok && pass->runners.captures > 0;
         (void)snprintf(outcome->sentence, sizeof(outcome->sentence), "%s; its peers waited: %s", pass->sentence,
                        tokens);
     }

@@ -8,9 +8,8 @@
 static void poison(void *user, struct serve *serve)
 {
     struct storm_rank *storm = user;
-    forward_poison(&serve->forward);
-    int rows = serve->step.rows;
-    storm->count += serve->step.prefill ? 0 : (uint64_t)((1 << serve_bucket(rows)) - rows);
+    forward_poison(&serve->target.forward);
+    storm->count += serve->step.prefill;
     (void)snprintf(serve->report->sentence, sizeof(serve->report->sentence), "%" PRIu64, storm->count);
 }
 
@@ -23,8 +22,8 @@ void storm_garbage(struct run *run, struct storm_outcome *outcome)
     if (storm_serve(run, &faults, outcome, tokens, sizeof(tokens))) {
         const struct board_pass *pass = board_pass(&run->board, BOARD_STORM, 0);
         (void)snprintf(outcome->sentence, sizeof(outcome->sentence),
-                       "NaN in all scratch before each of %" PRIu64
-                       " steps, in %s padding rows and in the unwritten KV cache: %s",
-                       pass->steps, pass->sentence, tokens);
+                       "NaN in all scratch before each of %" PRIu64 " steps, %s of them prefill, in %" PRIu64
+                       " padding rows and in the unwritten KV cache: %s",
+                       pass->steps, pass->sentence, pass->runners.padding_rows, tokens);
     }
 }

@@ -61,7 +61,7 @@ static tutti_status follow(struct replay *replay, uint64_t *state, struct board_
     if (status == TUTTI_OK) {
         status = compute_note(compute, tutti_comm_stats(replay->comm, &stats));
     }
-    pass->captures = CALLS;
+    pass->runners.captures = CALLS;
     pass->direct_calls = stats.direct_calls;
     return status;
 }
@@ -82,5 +82,5 @@ void storm_interleaved(struct run *run, struct storm_outcome *outcome)
                    " all-reduces, all-gathers and reduce-scatters, replayed %d times before and "
                    "%d times after its commit, with other sizes called on the way: %" PRIu64
                    " collectives%s, every element right on all ranks",
-                   pass->captures, ROUNDS, ROUNDS, pass->steps, direct);
+                   pass->runners.captures, ROUNDS, ROUNDS, pass->steps, direct);
 }

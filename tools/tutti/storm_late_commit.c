@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* storm_late_commit.c - all buckets are captured first and served from for a while; the commit comes in the middle. */
+/* storm_late_commit.c - all buckets are captured at the start and served from for a while; the commit comes in the middle. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -7,16 +7,8 @@
 
 struct late_commit {
     uint64_t replays; /* before it */
-    bool captured, committed;
+    bool committed;
 };
-
-static void capture_all(struct serve *serve)
-{
-    int most = serve_bucket(serve->options.trace->concurrency_max);
-    for (int bucket = 0; bucket <= most; bucket++) {
-        (void)serve_graph_for(serve, bucket);
-    }
-}
 
 static void commit(struct late_commit *late, struct serve *serve)
 {
@@ -29,19 +21,16 @@ static void commit(struct late_commit *late, struct serve *serve)
         return;
     }
     (void)snprintf(report->sentence, sizeof(report->sentence),
-                   "%" PRIu64 " graphs served %" PRIu64 " steps before tutti_commit took in their %" PRIu64
-                   " calls (%.1f ms)",
-                   report->captures, report->graph_replays, before.pending_calls, report->commit_ms);
+                   "%" PRIu64 " buckets, captured at the start, served %" PRIu64
+                   " steps before tutti_commit took in their %" PRIu64 " calls (%.1f ms)",
+                   report->runners.captures, report->runners.graph_replays, before.pending_calls,
+                   report->late_commit_ms);
 }
 
 static void before_step(void *user, struct serve *serve)
 {
     struct late_commit *late = user;
-    if (!late->captured) {
-        late->captured = true;
-        capture_all(serve);
-    }
-    if (!late->committed && serve->report->graph_replays == late->replays) {
+    if (!late->committed && serve->report->runners.graph_replays == late->replays) {
         commit(late, serve);
     }
 }
@@ -65,7 +54,7 @@ void storm_late_commit(struct run *run, struct storm_outcome *outcome)
     if (pass->direct_calls > 0) {
         (void)snprintf(direct, sizeof(direct), ", %" PRIu64 " calls of them directly", pass->direct_calls);
     }
-    outcome->ok = outcome->ok && pass->commits == 1 && pass->graph_replays > late.replays;
+    outcome->ok = outcome->ok && pass->late_commits == 1 && pass->runners.graph_replays > late.replays;
     (void)snprintf(outcome->sentence, sizeof(outcome->sentence), "%s, and %" PRIu64 " steps after it%s: %s",
-                   pass->sentence, pass->graph_replays - late.replays, direct, tokens);
+                   pass->sentence, pass->runners.graph_replays - late.replays, direct, tokens);
 }

@@ -78,13 +78,13 @@ static int survivors_below(uint64_t lost_ranks, int rank)
 static bool smallest(struct serve *serve, tutti_comm *comm, float *numbers, size_t count)
 {
     struct compute *compute = serve->compute;
-    const tutti_call call = {.struct_bytes = sizeof(call), .stream = serve->stream};
+    const tutti_call call = {.struct_bytes = sizeof(call), .stream = serve->target.stream};
     size_t bytes = count * sizeof(*numbers);
     float *shared = compute->ops->alloc(compute, bytes);
     bool good =
         shared != NULL && compute->ops->put(compute, shared, numbers, bytes) &&
         compute_note(compute, tutti_all_reduce(comm, shared, shared, count, TUTTI_F32, TUTTI_MIN, &call)) == TUTTI_OK &&
-        compute->ops->synchronize(compute, serve->stream) == TUTTI_OK &&
+        compute->ops->synchronize(compute, serve->target.stream) == TUTTI_OK &&
         compute_note(compute, tutti_comm_status(comm)) == TUTTI_OK &&
         compute->ops->get(compute, numbers, shared, bytes);
     compute->ops->release(compute, shared);
@@ -189,8 +189,8 @@ static bool lost_body(const struct phase_rank *self)
     struct run_rank rank;
     bool good = run_rank_open(&rank, self, BOARD_STORM);
     struct serve_options options = run_rank_options(self, BOARD_STORM);
-    options.graphs = true;
-    options.padded = true;
+    options.way = ENGINE_PIECEWISE;
+    options.lazy = true;
     options.forced = run_rank_forced(self->run);
     options.faults = &faults;
     good = good &&

@@ -35,8 +35,8 @@ static tutti_status check_slots(struct replay *replay, struct board_pass *pass)
         return TUTTI_ERR_SYSTEM;
     }
     pass->direct_calls = stats.direct_calls;
-    pass->captures = stats.slots_taken;
-    pass->commits = stats.commits;
+    pass->runners.captures = stats.slots_taken;
+    pass->runners.commits = stats.commits;
     return status;
 }
 
@@ -74,13 +74,13 @@ void storm_recycled(struct run *run, struct storm_outcome *outcome)
     }
     const struct board_pass *pass = board_pass(&run->board, BOARD_STORM, 0);
     char slots[96] = "";
-    if (pass->captures > 0) {
+    if (pass->runners.captures > 0) {
         (void)snprintf(slots, sizeof(slots), " (%" PRIu64 " slots served them all, %" PRIu64 " calls were direct)",
-                       pass->captures, pass->direct_calls);
+                       pass->runners.captures, pass->direct_calls);
     }
-    outcome->ok = pass->commits == SESSIONS;
+    outcome->ok = pass->runners.commits == SESSIONS;
     (void)snprintf(outcome->sentence, sizeof(outcome->sentence),
                    "%" PRIu64 " capture sessions committed one after another, each released before the next one%s; "
                    "their graphs replayed all along: %" PRIu64 " collectives, every element right on all ranks",
-                   pass->commits, slots, pass->steps);
+                   pass->runners.commits, slots, pass->steps);
 }

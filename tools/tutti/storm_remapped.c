@@ -19,9 +19,9 @@ struct remapped {
 static tutti_status weights_receive(struct serve *serve, float *gains, int count)
 {
     struct compute *compute = serve->compute;
-    const tutti_call call = {.struct_bytes = sizeof(call), .stream = serve->stream};
+    const tutti_call call = {.struct_bytes = sizeof(call), .stream = serve->target.stream};
     size_t bytes = (size_t)count * sizeof(*gains);
-    if (serve->model->rank != 0 && !compute->ops->spoil(compute, gains, bytes)) {
+    if (serve->target.model->rank != 0 && !compute->ops->spoil(compute, gains, bytes)) {
         return TUTTI_ERR_SYSTEM;
     }
     return compute_note(compute, tutti_broadcast(serve->comm, gains, bytes, 0, &call));
@@ -30,7 +30,7 @@ static tutti_status weights_receive(struct serve *serve, float *gains, int count
 /* Those that all ranks have alike. */
 static tutti_status weights_receive_all(struct serve *serve)
 {
-    const struct model *model = serve->model;
+    const struct model *model = serve->target.model;
     int hidden = model->shape.hidden;
     tutti_status status = weights_receive(serve, model->norm_final, hidden);
     for (int layer = 0; layer < model->shape.layers && status == TUTTI_OK; layer++) {
@@ -39,13 +39,13 @@ static tutti_status weights_receive_all(struct serve *serve)
             status = weights_receive(serve, model->layers[layer].norm_mlp, hidden);
         }
     }
-    return status == TUTTI_OK ? serve->compute->ops->synchronize(serve->compute, serve->stream) : status;
+    return status == TUTTI_OK ? serve->compute->ops->synchronize(serve->compute, serve->target.stream) : status;
 }
 
 static tutti_status remap(struct remapped *remapped, struct serve *serve)
 {
     struct compute *compute = serve->compute;
-    struct compute_pages *pages = &serve->forward.pages;
+    struct compute_pages *pages = &serve->target.forward.pages;
     tutti_stats stats = {.struct_bytes = sizeof(stats)};
     tutti_status status = compute_note(compute, tutti_suspend(serve->comm, pages->address, pages->bytes));
     if (status == TUTTI_OK) {
@@ -76,7 +76,7 @@ static void before_step(void *user, struct serve *serve)
 {
     struct remapped *remapped = user;
     struct board_pass *report = serve->report;
-    if (serve->report->graph_replays < remapped->next || remapped->failures > 0) {
+    if (serve->report->runners.graph_replays < remapped->next || remapped->failures > 0) {
         return;
     }
     remapped->next += remapped->every;
@@ -94,7 +94,8 @@ static void before_step(void *user, struct serve *serve)
     (void)snprintf(report->sentence, sizeof(report->sentence),
                    "%" PRIu64 " times, between two replays, other pages were mapped under the buffers that %" PRIu64
                    " graph%s%s, and weights broadcast anew",
-                   remapped->times, report->captures, report->captures == 1 ? " reduces" : "s reduce", calls);
+                   remapped->times, report->runners.captures, report->runners.captures == 1 ? " reduces" : "s reduce",
+                   calls);
 }
 
 void storm_remapped(struct run *run, struct storm_outcome *outcome)

@@ -12,7 +12,7 @@ static void look(void *user, struct serve *serve)
     tutti_stats stats = {.struct_bytes = sizeof(stats)};
     tutti_memory_class_t memory = {.struct_bytes = sizeof(memory)};
     if (tutti_comm_stats(serve->comm, &stats) != TUTTI_OK ||
-        tutti_memory_class(serve->comm, serve->forward.partial, &memory) != TUTTI_OK) {
+        tutti_memory_class(serve->comm, serve->target.forward.partial, &memory) != TUTTI_OK) {
         (void)snprintf(report->sentence, sizeof(report->sentence), "%s", tutti_last_error());
         return;
     }
@@ -47,5 +47,5 @@ void storm_unshareable(struct run *run, struct storm_outcome *outcome)
     (void)snprintf(outcome->sentence, sizeof(outcome->sentence),
                    "%s: the commit left %" PRIu64 " captured calls staged on every rank, %" PRIu64
                    " steps replayed: %s",
-                   pass->sentence, staged, pass->graph_replays, tokens);
+                   pass->sentence, staged, pass->runners.graph_replays, tokens);
 }

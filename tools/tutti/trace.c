@@ -114,6 +114,7 @@ static void finish(struct trace *trace)
         trace->prompt_total += (size_t)request->prompt_tokens;
         trace->output_total += (size_t)request->output_tokens;
         trace->length_max = length > trace->length_max ? length : trace->length_max;
+        trace->prompt_max = request->prompt_tokens > trace->prompt_max ? request->prompt_tokens : trace->prompt_max;
     }
     for (int i = 0; i < trace->workload_count; i++) {
         const struct trace_workload *workload = &trace->workloads[i];
@@ -218,6 +219,7 @@ bool trace_part(const struct trace *whole, int count, int output_max, struct tra
         request->output_tokens = request->output_tokens < output_max ? request->output_tokens : output_max;
         made.prompt_total += (size_t)request->prompt_tokens;
         made.output_total += (size_t)request->output_tokens;
+        made.prompt_max = request->prompt_tokens > made.prompt_max ? request->prompt_tokens : made.prompt_max;
     }
     made.name = whole->name;
     made.workloads[0] = whole->workloads[0];

@@ -50,6 +50,7 @@ struct trace {
     int workload_count;
     size_t prompt_total, output_total;
     int length_max;      /* longest prompt with its output */
+    int prompt_max;      /* longest prompt */
     int concurrency_max; /* over the workloads */
     int chunk_max;
 };
