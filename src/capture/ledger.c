@@ -114,7 +114,8 @@ static bool buffers_exist(const struct ledger_view *view)
     for (uint32_t call = 0; call < view->head.calls; call++) {
         for (int buffer = 0; buffer < BUFFER_COUNT; buffer++) {
             int64_t where = view->calls[call].buffers[buffer].where;
-            exist = exist && where >= WHERE_PRIVATE && where < (int64_t)view->head.allocations;
+            exist = exist && where >= WHERE_PRIVATE && where < (int64_t)view->head.allocations &&
+                    (where < 0 || view->allocations[where].joined == 0);
         }
     }
     return exist;
@@ -143,7 +144,8 @@ bool ledger_read(const unsigned char *bytes, size_t size, struct ledger_view *vi
     view->allocations = at;
     at = view->allocations + head->allocations;
     view->names = at;
-    return calls_add_up(view) && buffers_exist(view);
+    bool runs_begin = head->allocations == 0 || view->allocations[0].joined == 0;
+    return calls_add_up(view) && runs_begin && buffers_exist(view);
 }
 
 /* -- judging ------------------------------------------------------------------------------------------ */
@@ -339,7 +341,7 @@ static const char *obstacle(const struct ledger_view *view, const struct ledger_
             return "has a buffer that does not begin at a multiple of 16 bytes, or is not as long as one";
         }
         if (where == WHERE_UNKNOWN) {
-            return "has a buffer that lies in no one allocation";
+            return "has a buffer that lies neither in one allocation nor in VMM memory that is mapped without a gap";
         }
         if (where >= 0 && view->allocations[where].shareable == 0) {
             return view->allocations[where].reason;
@@ -443,6 +445,15 @@ void verdict_free(struct verdict *verdict)
     memset(verdict, 0, sizeof(*verdict));
 }
 
+uint32_t ledger_run(const struct ledger_view *view, uint32_t first)
+{
+    uint32_t end = first + 1;
+    while (end < view->head.allocations && view->allocations[end].joined != 0) {
+        end++;
+    }
+    return end - first;
+}
+
 void ledger_mark_used(const struct ledger_view *view, const struct verdict *verdict, bool *used)
 {
     for (uint32_t call = 0; call < view->head.calls; call++) {
@@ -451,6 +462,11 @@ void ledger_mark_used(const struct ledger_view *view, const struct verdict *verd
             if (where >= 0) {
                 used[where] = true;
             }
+        }
+    }
+    for (uint32_t index = 1; index < view->head.allocations; index++) {
+        if (view->allocations[index].joined != 0) {
+            used[index] = used[index - 1];
         }
     }
 }

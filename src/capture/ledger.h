@@ -53,8 +53,11 @@ struct ledger_call {
     uint8_t has_slot, missing, reserved[2]; /* missing: this rank has no such ticket any more */
     struct ledger_buffer buffers[BUFFER_COUNT];
 };
+/* In runs: an allocation that is `joined` lies right behind the one before it in the list, and buffers reach over the border, so that peers
+ * map them back to back. Buffers name the first one of a run; what is said of that one's shareability is said of all. */
 struct ledger_allocation {
     int32_t shareable, has_descriptor;
+    int32_t joined, reserved;
     struct memory_name name;
     char reason[LEDGER_SENTENCE_BYTES]; /* if it is not shareable */
 };
@@ -112,7 +115,10 @@ tutti_status ledger_judge_heads(const struct ledger_view *views, int world);
 tutti_status ledger_judge(const struct ledger_view *views, int world, int own, struct verdict *verdict);
 void verdict_free(struct verdict *verdict);
 
-/* Which of a rank's allocations the direct calls use, into used[allocations]. */
+/* How many allocations the run has that begins with this one. */
+uint32_t ledger_run(const struct ledger_view *view, uint32_t first);
+
+/* Which of a rank's allocations, in whole runs, the direct calls use, into used[allocations]. */
 void ledger_mark_used(const struct ledger_view *view, const struct verdict *verdict, bool *used);
 
 #endif

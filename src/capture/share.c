@@ -2,19 +2,20 @@
 #include "capture/share.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-struct share *share_add(struct registry *registry, struct exported *exported, struct mapping *mapping,
-                        const struct memory_facts *facts)
+struct share *share_add(struct registry *registry, struct mapping *mapping, const struct share_part *parts,
+                        size_t count)
 {
-    struct share *share = calloc(1, sizeof(*share));
+    struct share *share = calloc(1, sizeof(*share) + count * sizeof(share->parts[0]));
     if (share == NULL) {
         return NULL;
     }
-    share->exported = exported;
     share->mapping = mapping;
     share->uses = 1;
-    if (facts != NULL) {
-        share->facts = *facts;
+    share->count = count;
+    if (count > 0) {
+        memcpy(share->parts, parts, count * sizeof(*parts));
     }
     share->next = registry->shares;
     registry->shares = share;
@@ -34,7 +35,9 @@ void share_drop(struct registry *registry, struct share *share)
     *link = share->next;
     (void)atomic_fetch_sub(&registry->counts.mappings, share->mapping != NULL);
     mapping_release(share->mapping);
-    exports_release(share->exported);
+    for (size_t index = 0; index < share->count; index++) {
+        exports_release(share->parts[index].exported);
+    }
     free(share);
 }
 

@@ -10,18 +10,25 @@
 #include "memory/exports.h"
 #include "memory/mapping.h"
 
+/* An own allocation. */
+struct share_part {
+    struct exported *exported; /* given back with the last use */
+    struct memory_facts facts; /* as it was when it was committed */
+};
+
 struct share {
-    struct exported *exported; /* own: given back with the last use; or NULL */
-    struct mapping *mapping;   /* a peer's: likewise */
-    struct memory_facts facts; /* own: as it was when it was committed */
+    struct mapping *mapping; /* a peer's: given back with the last use; or NULL */
     uint32_t uses;
     bool looked;        /* own: whether it still is that has been asked, in this walk */
     struct share *next; /* of the registry */
+    size_t count;       /* own: one, or those of a run, in order of address */
+    struct share_part parts[];
 };
 
-/* A share with one use, which takes over what it stands for. NULL without memory; then that stays the caller's. */
-struct share *share_add(struct registry *registry, struct exported *exported, struct mapping *mapping,
-                        const struct memory_facts *facts);
+/* A share with one use, which takes over what it stands for: `mapping`, or `count` own allocations. NULL without memory; then that stays the
+ * caller's. */
+struct share *share_add(struct registry *registry, struct mapping *mapping, const struct share_part *parts,
+                        size_t count);
 
 /* One use less. NULL is allowed. */
 void share_drop(struct registry *registry, struct share *share);

@@ -120,6 +120,7 @@ static void commit_end(struct commit *commit)
             share_drop(registry, commit->shares[rank][index]);
         }
         free(commit->shares[rank]);
+        mapping_release(commit->runs[rank].mapping);
     }
     verdict_free(&commit->verdict);
     ledger_free(&commit->ledger);
@@ -551,20 +552,28 @@ static void looks_forget(tutti_comm *comm)
     }
 }
 
+static bool part_changed(const tutti_comm *comm, const struct memory_facts *committed)
+{
+    struct memory_facts now;
+    return comm->ops->group_look(comm->group, committed->start, &now) != TUTTI_OK || now.class != committed->class ||
+           now.identity != committed->identity || now.bytes != committed->bytes;
+}
+
 /* Whether the memory that the ticket's calls use here is the one that was committed. Asks once for each allocation. */
 static void memory_look(tutti_comm *comm, struct ticket *ticket, void *visitor)
 {
     const struct ticket **changed = visitor;
     for (int which = 0; which < BUFFER_COUNT; which++) {
         struct share *share = ticket->shares[which][comm->rank];
-        struct memory_facts now;
+        bool other = false;
         if (share == NULL || share->looked || *changed != NULL) {
             continue;
         }
         share->looked = true;
-        if (comm->ops->group_look(comm->group, share->facts.start, &now) != TUTTI_OK ||
-            now.class != share->facts.class || now.identity != share->facts.identity ||
-            now.bytes != share->facts.bytes) {
+        for (size_t part = 0; part < share->count && !other; part++) {
+            other = part_changed(comm, &share->parts[part].facts);
+        }
+        if (other) {
             int ms = GONE_LOOKS * GONE_WAIT_MS;
             recorded_await(ticket->recorded, &ms);            /* whose buffers may go with it */
             share->looked = !recorded_gone(ticket->recorded); /* else another graph may have something to say of it */

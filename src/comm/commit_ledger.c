@@ -41,33 +41,43 @@ static void allocation_export(tutti_comm *comm, struct offered *offered, struct 
     struct policy_terms terms = {comm->world, comm->processes, comm->flags, comm->ordinal,
                                  comm->ops->memory_create != NULL};
     struct policy_verdict verdict;
-    policy_decide(&offered->facts, &terms, &verdict);
+    policy_decide(&offered->part.facts, &terms, &verdict);
     if (!verdict.shareable) {
         allocation_refuse(line, verdict.reason);
         return;
     }
-    if (exports_acquire(comm->ops, comm->device, &offered->facts, &offered->exported) != TUTTI_OK) {
+    struct share_part *part = &offered->part;
+    if (exports_acquire(comm->ops, comm->device, &part->facts, &part->exported) != TUTTI_OK) {
         allocation_refuse(line, tutti_last_error());
         return;
     }
-    if (exports_name(offered->exported, &line->name, &offered->fd) != TUTTI_OK) {
+    if (exports_name(part->exported, &line->name, &offered->fd) != TUTTI_OK) {
         allocation_refuse(line, tutti_last_error());
-        exports_release(offered->exported);
-        offered->exported = NULL;
+        exports_release(part->exported);
+        part->exported = NULL;
         return;
     }
     line->shareable = 1;
     line->has_descriptor = offered->fd >= 0;
 }
 
-/* The index of the allocation that holds all of the range; WHERE_UNKNOWN if none does. Asks the driver once for each. */
-static tutti_status allocation_find(struct commit *commit, uint64_t address, uint64_t bytes, int32_t *where)
+static const struct memory_facts *facts_of(const struct commit *commit, int32_t where)
+{
+    return &commit->offered[where].part.facts;
+}
+
+static uint64_t end_of(const struct commit *commit, int32_t where)
+{
+    return facts_of(commit, where)->start + facts_of(commit, where)->bytes;
+}
+
+/* The index of the allocation that the address lies in; WHERE_UNKNOWN if it is in none. Asks the driver once for each. */
+static tutti_status allocation_find(struct commit *commit, uint64_t address, int32_t *where)
 {
     uint32_t count = commit->ledger.head.allocations;
-    for (uint32_t index = count; index-- > 0;) { /* calls captured one after another use the same ones */
-        const struct memory_facts *facts = &commit->offered[index].facts;
-        if (address >= facts->start && address - facts->start < facts->bytes) {
-            *where = bytes <= facts->bytes - (address - facts->start) ? (int32_t)index : WHERE_UNKNOWN;
+    for (int32_t index = (int32_t)count; index-- > 0;) { /* calls captured one after another use the same ones */
+        if (address >= facts_of(commit, index)->start && address < end_of(commit, index)) {
+            *where = index;
             return TUTTI_OK;
         }
     }
@@ -87,11 +97,132 @@ static tutti_status allocation_find(struct commit *commit, uint64_t address, uin
     if (line == NULL) {
         return commit_no_memory();
     }
-    commit->offered[count] = (struct offered){facts, NULL, -1};
+    commit->offered[count] = (struct offered){{NULL, facts}, -1, false};
     allocation_export(commit->comm, &commit->offered[count], line);
-    *where = bytes <= facts.bytes - (address - facts.start) ? (int32_t)count : WHERE_UNKNOWN;
+    *where = (int32_t)count;
     return TUTTI_OK;
 }
+
+static bool is_vmm(const struct memory_facts *facts)
+{
+    return facts->class == MEMORY_FD || facts->class == MEMORY_VMM;
+}
+
+/* The allocation that a buffer goes on in, behind the end of this one. Only VMM memory can be mapped like that elsewhere. */
+static tutti_status allocation_behind(struct commit *commit, int32_t where, int32_t *behind)
+{
+    *behind = WHERE_UNKNOWN;
+    if (!is_vmm(facts_of(commit, where))) {
+        return TUTTI_OK;
+    }
+    tutti_status status = allocation_find(commit, end_of(commit, where), behind);
+    if (status == TUTTI_OK && *behind >= 0 &&
+        (!is_vmm(facts_of(commit, *behind)) || facts_of(commit, *behind)->start != end_of(commit, where))) {
+        *behind = WHERE_UNKNOWN;
+    }
+    return status;
+}
+
+/* Where the range lies: the allocation that it begins in, or one that no peer can map, or WHERE_UNKNOWN. If the range is longer than that
+ * allocation, those that it goes on in are to be mapped behind it. */
+static tutti_status range_find(struct commit *commit, uint64_t address, uint64_t bytes, int32_t *where)
+{
+    int32_t first = WHERE_UNKNOWN;
+    tutti_status status = allocation_find(commit, address, &first);
+    int32_t last = first;
+    while (status == TUTTI_OK && last >= 0 && commit->ledger.allocations[last].shareable != 0 &&
+           address + bytes > end_of(commit, last)) {
+        status = allocation_behind(commit, last, &last);
+    }
+    *where = last;
+    if (status != TUTTI_OK || last < 0 || commit->ledger.allocations[last].shareable == 0) {
+        return status;
+    }
+    *where = first;
+    for (int32_t each = first; each != last && status == TUTTI_OK;) {
+        status = allocation_behind(commit, each, &each);
+        commit->offered[each].reached = true;
+    }
+    return status;
+}
+
+/* -- runs: allocations that buffers span, in order of address ---------------------------------------------------------- */
+
+struct place {
+    uint64_t start;
+    uint32_t before; /* its index until now */
+};
+
+static int places_compare(const void *one, const void *other)
+{
+    const struct place *a = one;
+    const struct place *b = other;
+    return a->start < b->start ? -1 : a->start > b->start;
+}
+
+/* Buffers name the first allocation of a run. now: [former index] */
+static void buffer_move(const struct commit *commit, const uint32_t *now, struct ledger_buffer *buffer)
+{
+    if (buffer->where < 0) {
+        return;
+    }
+    buffer->where = (int32_t)now[buffer->where];
+    while (commit->ledger.allocations[buffer->where].joined != 0) {
+        buffer->where--;
+        buffer->offset += facts_of(commit, buffer->where)->bytes;
+    }
+}
+
+static void allocations_move(struct commit *commit, const struct place *places, const struct offered *offered,
+                             const struct ledger_allocation *lines, uint32_t *now)
+{
+    for (uint32_t index = 0; index < commit->ledger.head.allocations; index++) {
+        uint32_t before = places[index].before;
+        commit->offered[index] = offered[before];
+        commit->ledger.allocations[index] = lines[before];
+        commit->ledger.allocations[index].joined = offered[before].reached;
+        now[before] = index;
+    }
+    for (uint32_t call = 0; call < commit->ledger.head.calls; call++) {
+        for (int which = 0; which < BUFFER_COUNT; which++) {
+            buffer_move(commit, now, &commit->ledger.calls[call].buffers[which]);
+        }
+    }
+}
+
+/* Once all buffers are known. */
+static tutti_status runs_join(struct commit *commit)
+{
+    const size_t count = commit->ledger.head.allocations;
+    bool any = false;
+    for (size_t index = 0; index < count; index++) {
+        any = any || commit->offered[index].reached;
+    }
+    if (!any) {
+        return TUTTI_OK;
+    }
+    struct place *places = calloc(count, sizeof(*places));
+    struct offered *offered = calloc(count, sizeof(*offered));
+    struct ledger_allocation *lines = calloc(count, sizeof(*lines));
+    uint32_t *now = calloc(count, sizeof(*now));
+    bool room = places != NULL && offered != NULL && lines != NULL && now != NULL;
+    if (room) {
+        for (size_t index = 0; index < count; index++) {
+            places[index] = (struct place){commit->offered[index].part.facts.start, (uint32_t)index};
+        }
+        qsort(places, count, sizeof(*places), places_compare);
+        memcpy(offered, commit->offered, count * sizeof(*offered));
+        memcpy(lines, commit->ledger.allocations, count * sizeof(*lines));
+        allocations_move(commit, places, offered, lines, now);
+    }
+    free(places);
+    free(offered);
+    free(lines);
+    free(now);
+    return room ? TUTTI_OK : commit_no_memory();
+}
+
+/* -- calls ------------------------------------------------------------------------------------------------------------- */
 
 /* Which of an operation's buffers peers use, when it is direct: who gathers, writes; who scatters, reads. */
 bool commit_is_private(const struct operation *operation, enum ticket_buffer which)
@@ -120,9 +251,9 @@ static tutti_status buffer_describe(struct commit *commit, const struct operatio
         *buffer = (struct ledger_buffer){WHERE_SYMMETRIC, (uint32_t)place.serial, place.offset};
         return TUTTI_OK;
     }
-    tutti_status status = allocation_find(commit, address, bytes, &buffer->where);
+    tutti_status status = range_find(commit, address, bytes, &buffer->where);
     if (status == TUTTI_OK && buffer->where >= 0) {
-        buffer->offset = address - commit->offered[buffer->where].facts.start;
+        buffer->offset = address - facts_of(commit, buffer->where)->start;
     }
     return status;
 }
@@ -242,6 +373,9 @@ void commit_collect_pending(struct commit *commit)
             status = graph_add(commit, each);
         }
     }
+    if (status == TUTTI_OK) {
+        status = runs_join(commit);
+    }
     if (status != TUTTI_OK) {
         ledger_void(commit, status);
     }
@@ -300,6 +434,9 @@ void commit_collect_named(struct commit *commit, const uint64_t *names, size_t c
         status = call_add(commit, at < here && tickets[at]->agreed == names[index] ? tickets[at] : NULL);
     }
     free(tickets);
+    if (status == TUTTI_OK) {
+        status = runs_join(commit);
+    }
     if (status != TUTTI_OK) {
         ledger_void(commit, status);
     }

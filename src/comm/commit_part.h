@@ -9,6 +9,7 @@
 #define TUTTI_COMM_COMMIT_PART_H
 
 #include "capture/ledger.h"
+#include "capture/share.h"
 #include "comm/comm.h"
 
 /* How a step went on one rank. */
@@ -19,9 +20,9 @@ struct commit_word {
 
 /* One of this rank's allocations, under its index in the ledger. */
 struct offered {
-    struct memory_facts facts;
-    struct exported *exported; /* NULL: not shareable */
-    int fd;                    /* -1: none */
+    struct share_part part; /* exported NULL: not shareable */
+    int fd;                 /* -1: none */
+    bool reached;           /* from the allocation that lies before it: a buffer goes on here */
 };
 
 /* One rank's part of one call. */
@@ -37,7 +38,12 @@ struct commit {
     unsigned char *received; /* all ledgers; NULL: they lie with the other ranks' commits */
     struct ledger_view views[TUTTI_WORLD_MAX];
     struct verdict verdict;
-    struct share **shares[KERNEL_WORLD_MAX]; /* [rank][that rank's allocations]; NULL: not used */
+    struct share *
+        *shares[KERNEL_WORLD_MAX]; /* [rank][that rank's allocations]; NULL: not used, or not the first of a run */
+    struct {
+        struct mapping *mapping; /* of a rank's run that comes in; NULL: none does */
+        uint32_t first;
+    } runs[KERNEL_WORLD_MAX];
     struct commit_word word;
 };
 

@@ -53,38 +53,95 @@ static tutti_status descriptor_send(struct commit *commit, uint32_t index)
     return status;
 }
 
-static tutti_status share_peer(struct commit *commit, int rank, uint32_t index, int fd)
+/* The share takes over the mapping. */
+static tutti_status share_peer(struct commit *commit, int rank, uint32_t index, struct mapping *mapping)
 {
-    tutti_comm *comm = commit->comm;
-    struct mapping *mapping = NULL;
-    struct memory_name name = commit->views[rank].allocations[index].name;
-    tutti_status status = mapping_acquire(comm->ops, comm->device, &name, fd, &mapping);
+    commit->shares[rank][index] = share_add(commit->comm->registry, mapping, NULL, 0);
+    if (commit->shares[rank][index] == NULL) {
+        mapping_release(mapping);
+        return commit_no_memory();
+    }
+    return TUTTI_OK;
+}
+
+static tutti_status run_begin(struct commit *commit, int rank, uint32_t first, uint32_t count)
+{
+    const struct ledger_allocation *lines = &commit->views[rank].allocations[first];
+    struct memory_name *names = calloc(count, sizeof(*names));
+    if (names == NULL) {
+        return commit_no_memory();
+    }
+    for (uint32_t index = 0; index < count; index++) {
+        names[index] = lines[index].name;
+    }
+    commit->runs[rank].first = first;
+    tutti_status status =
+        mapping_run_begin(commit->comm->ops, commit->comm->device, names, count, &commit->runs[rank].mapping);
+    free(names);
+    return status;
+}
+
+/* One allocation of a run, which is mapped with its last one. */
+static tutti_status run_take(struct commit *commit, int rank, uint32_t index, int fd)
+{
+    const struct ledger_view *view = &commit->views[rank];
+    struct mapping **mapping = &commit->runs[rank].mapping;
+    tutti_status status = TUTTI_OK;
+    if (view->allocations[index].joined == 0) {
+        status = run_begin(commit, rank, index, ledger_run(view, index));
+    }
     if (status == TUTTI_OK) {
-        commit->shares[rank][index] = share_add(comm->registry, NULL, mapping, NULL);
-        if (commit->shares[rank][index] == NULL) {
-            mapping_release(mapping);
-            status = commit_no_memory();
-        }
+        status = mapping_run_add(*mapping, &view->allocations[index].name, fd);
+    }
+    if (status == TUTTI_OK && ledger_run(view, index) == 1) { /* nothing follows */
+        struct mapping *whole = *mapping;
+        mapping_run_finish(&whole);
+        *mapping = NULL;
+        status = share_peer(commit, rank, commit->runs[rank].first, whole);
     }
     return status;
+}
+
+static tutti_status peer_take(struct commit *commit, int rank, uint32_t index, int fd)
+{
+    tutti_comm *comm = commit->comm;
+    const struct ledger_view *view = &commit->views[rank];
+    struct mapping *mapping = NULL;
+    if (view->allocations[index].joined != 0 || ledger_run(view, index) > 1) {
+        return run_take(commit, rank, index, fd);
+    }
+    tutti_status status = mapping_acquire(comm->ops, comm->device, &view->allocations[index].name, fd, &mapping);
+    return status == TUTTI_OK ? share_peer(commit, rank, index, mapping) : status;
 }
 
 void offered_drop(struct offered *offered)
 {
     socket_close(&offered->fd);
-    exports_release(offered->exported);
-    offered->exported = NULL;
+    exports_release(offered->part.exported);
+    offered->part.exported = NULL;
 }
 
-static tutti_status share_own(struct commit *commit, uint32_t index)
+/* With all of its run, at the first of that. */
+static tutti_status share_own(struct commit *commit, uint32_t first)
 {
-    struct offered *offered = &commit->offered[index];
-    struct share *share = share_add(commit->comm->registry, offered->exported, NULL, &offered->facts);
+    const int own = commit->comm->rank;
+    uint32_t count = ledger_run(&commit->views[own], first);
+    struct share_part *parts = calloc(count, sizeof(*parts));
+    if (parts == NULL) {
+        return commit_no_memory();
+    }
+    for (uint32_t index = 0; index < count; index++) {
+        parts[index] = commit->offered[first + index].part;
+    }
+    struct share *share = share_add(commit->comm->registry, NULL, parts, count);
+    free(parts);
     if (share == NULL) {
         return commit_no_memory();
     }
-    offered->exported = NULL;
-    commit->shares[commit->comm->rank][index] = share;
+    for (uint32_t index = 0; index < count; index++) {
+        commit->offered[first + index].part.exported = NULL; /* the share's now */
+    }
+    commit->shares[own][first] = share;
     return TUTTI_OK;
 }
 
@@ -97,7 +154,7 @@ static void allocation_take(struct commit *commit, int rank, const bool *used, u
         return;
     }
     if (rank == comm->rank) {
-        commit_note(commit, share_own(commit, index));
+        commit_note(commit, view->allocations[index].joined == 0 ? share_own(commit, index) : TUTTI_OK);
         return;
     }
     int fd = -1;
@@ -109,7 +166,7 @@ static void allocation_take(struct commit *commit, int rank, const bool *used, u
         status = parcels_take(comm->peers, comm->root_rank[rank], label, &deadline, &fd);
     }
     if (status == TUTTI_OK && commit->word.status == TUTTI_OK) {
-        status = share_peer(commit, rank, index, fd);
+        status = peer_take(commit, rank, index, fd);
     }
     commit_note(commit, status);
     socket_close(&fd);

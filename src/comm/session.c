@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "capture/registry.h"
+#include "capture/share.h"
 #include "collective/extent.h"
 #include "collective/signature.h"
 #include "comm/commit.h"
@@ -194,6 +195,7 @@ tutti_status session_admit(tutti_comm *comm, const struct operation *operation, 
 struct range {
     uint64_t address, bytes;
     size_t world;
+    int rank;
 };
 
 static bool overlaps(const struct range *range, const void *pointer, uint64_t bytes)
@@ -202,16 +204,29 @@ static bool overlaps(const struct range *range, const void *pointer, uint64_t by
     return address < range->address + range->bytes && range->address < address + bytes;
 }
 
+/* Peers have the whole run mapped: none of its allocations can go while a call uses any. */
+static bool run_overlaps(const struct range *range, const struct share *share)
+{
+    if (share == NULL || share->count < 2) {
+        return false;
+    }
+    const struct memory_facts *first = &share->parts[0].facts;
+    const struct memory_facts *last = &share->parts[share->count - 1].facts;
+    return overlaps(range, (const void *)(uintptr_t)first->start, last->start + last->bytes - first->start);
+}
+
 static bool is_in_range(const struct ticket *ticket, const void *user)
 {
     const struct range *range = user;
     const struct operation *operation = &ticket->operation;
-    return overlaps(range, operation->src, extent_src_bytes(operation, range->world)) ||
+    return run_overlaps(range, ticket->shares[BUFFER_SRC][range->rank]) ||
+           run_overlaps(range, ticket->shares[BUFFER_DST][range->rank]) ||
+           overlaps(range, operation->src, extent_src_bytes(operation, range->world)) ||
            overlaps(range, operation->dst, extent_dst_bytes(operation, range->world));
 }
 
 tutti_status comm_suspend(tutti_comm *comm, const void *pointer, size_t bytes)
 {
-    const struct range range = {(uint64_t)(uintptr_t)pointer, bytes, (size_t)comm->world};
+    const struct range range = {(uint64_t)(uintptr_t)pointer, bytes, (size_t)comm->world, comm->rank};
     return commit_withdraw(comm, is_in_range, &range, TICKET_SUSPENDED);
 }

@@ -178,8 +178,15 @@ struct device_ops {
     /* Maps a peer's allocation, `fd` -1 if the peer is of this process. */
     tutti_status (*memory_import)(struct device *device, const struct memory_export *theirs,
                                   struct memory_block *block);
-    /* Undoes create (nobody uses it any more), hold or import. */
+    /* Undoes create (nobody uses it any more), hold, import or place. */
     void (*memory_release)(struct device *device, struct memory_block *block);
+
+    /* Optional, all or none: addresses without memory, and a peer's VMM memory mapped at one of them, so that several allocations lie
+     * back to back. Addresses are given back when nothing is mapped there any more. */
+    tutti_status (*memory_reserve)(struct device *device, uint64_t bytes, uint64_t *address);
+    void (*memory_unreserve)(struct device *device, uint64_t address, uint64_t bytes);
+    tutti_status (*memory_place)(struct device *device, const struct memory_export *theirs, uint64_t address,
+                                 struct memory_block *block);
 
     /* These are optional: the first four all or none, for a backend whose memory the segments do not hold. Creation
      * calls them in this order, and goes on once all ranks have come so far. */

@@ -13,11 +13,6 @@ struct span_part {
     uint64_t bytes;  /* of the range */
 };
 
-struct span {
-    struct span_part *parts; /* in order of address; owned */
-    size_t count;
-};
-
 typedef tutti_status (*span_look)(void *where, uint64_t address, struct memory_facts *facts);
 typedef tutti_status (*span_visit)(void *user, uint64_t address, const struct span_part *part);
 
@@ -25,9 +20,5 @@ typedef tutti_status (*span_visit)(void *user, uint64_t address, const struct sp
  * the part has no bytes, and the walk ends with that call. Asks now: nothing is remembered, nothing is allocated. What look or
  * visit returns. */
 tutti_status span_walk(span_look look, void *where, uint64_t address, uint64_t bytes, span_visit visit, void *user);
-
-/* All of them. ARGUMENT if a part of the range lies in no allocation that is known, DRIVER, SYSTEM. Freed with span_free. */
-tutti_status span_find(span_look look, void *where, uint64_t address, uint64_t bytes, struct span *span);
-void span_free(struct span *span);
 
 #endif

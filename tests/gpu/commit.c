@@ -70,10 +70,20 @@ static void works_place(const struct gpu_rank *self, const struct gpu_memory mem
 {
     static const tutti_collective kinds[] = {TUTTI_ALL_REDUCE, TUTTI_ALL_GATHER, TUTTI_REDUCE_SCATTER};
     static const tutti_dtype dtypes[] = {TUTTI_F32, TUTTI_BF16, TUTTI_F16};
-    unsigned char *at[2] = {memory[0].address, memory[1].address};
+    unsigned char *at[2];
+    size_t totals[2] = {0, 0};
     for (int index = 0; index < WORKS; index++) {
         struct gpu_work *work = &works[index];
         *work = (struct gpu_work){.kind = kinds[index % 3], .dtype = dtypes[index % 3], .bytes = BLOCK_BYTES};
+        totals[0] += gpu_work_src_bytes(self, work);
+        totals[1] += gpu_work_dst_bytes(self, work);
+    }
+    /* Around the border of two pages, which for VMM memory in pieces is one of allocations: src of the all_reduce in place and dst of the
+     * all_gather in place span it. */
+    at[0] = memory[0].address + (GPU_PAGE_BYTES - totals[0] / 2 - BLOCK_BYTES / 2) / 16 * 16;
+    at[1] = memory[1].address + (GPU_PAGE_BYTES - totals[1] / 2 - BLOCK_BYTES * 3 / 2) / 16 * 16;
+    for (int index = 0; index < WORKS; index++) {
+        struct gpu_work *work = &works[index];
         size_t block = (size_t)self->rank * work->bytes;
         bool in_place = index >= 3;
         work->src = at[0];
@@ -90,7 +100,7 @@ static void works_place(const struct gpu_rank *self, const struct gpu_memory mem
         at[0] += gpu_work_src_bytes(self, work);
         at[1] += gpu_work_dst_bytes(self, work);
     }
-    CHECK(at[0] <= memory[0].address + GPU_PAGE_BYTES && at[1] <= memory[1].address + GPU_PAGE_BYTES, "too small");
+    CHECK(at[0] <= memory[0].address + ROOM && at[1] <= memory[1].address + ROOM, "too small");
 }
 
 /* How many of the calls go directly once they are committed. blame: a rank with memory that keeps one from it. */

@@ -260,6 +260,78 @@ static void remapped_unasked(struct gpu_rank *self, enum gpu_memory_kind kind, b
     }
 }
 
+/* -- memory in pieces ----------------------------------------------------------------------------------------------------- */
+
+/* Four pieces of one page each. Calls use the first two, and the last two, as one: */
+#define PIECE(model, number) ((model)->memory.address + (size_t)(number)*GPU_PAGE_BYTES)
+
+static void pieces_open(struct gpu_rank *self, struct model *model)
+{
+    const size_t bytes = BLOCK_BYTES / (unsigned)self->scene->world / 16 * 16;
+    gpu_step(self);
+    CHECK(gpu_memory_make(self->scene->backend, self->device, GPU_VMM_PAIR, 4 * GPU_PAGE_BYTES, self->stream,
+                          &model->memory),
+          "memory");
+    unsigned char *first = PIECE(model, 1) - bytes / 2 / 16 * 16;
+    unsigned char *second = PIECE(model, 3) - bytes / 2 / 16 * 16;
+    model->works[0] = (struct gpu_work){
+        .kind = TUTTI_ALL_REDUCE, .dtype = TUTTI_BF16, .bytes = bytes, .src = first, .dst = first + 2 * BLOCK_BYTES};
+    model->works[1] = (struct gpu_work){
+        .kind = TUTTI_ALL_GATHER, .dtype = TUTTI_BF16, .bytes = bytes, .src = first + 4 * BLOCK_BYTES, .dst = second};
+    model->works[2] = (struct gpu_work){.kind = TUTTI_REDUCE_SCATTER,
+                                        .dtype = TUTTI_BF16,
+                                        .bytes = bytes,
+                                        .src = second + 2 * BLOCK_BYTES,
+                                        .dst = second + 4 * BLOCK_BYTES};
+    model->direct = WORKS;
+    model->graph = gpu_works_capture(self, model->works, WORKS);
+}
+
+/* A piece of which no call uses a byte is suspended, and then lies elsewhere: what has it mapped for its neighbour must go, too. */
+static void piece_lent(struct gpu_rank *self, struct model *model, int piece, uint64_t calls)
+{
+    gpu_step(self);
+    CHECK_OK(tutti_suspend(self->comm, PIECE(model, piece) + GPU_PAGE_BYTES / 4, 16));
+    check_states(self, WORKS - calls, calls, "a piece suspended");
+    gpu_step(self);
+    gpu_memory_remap_piece(self->device, &model->memory, piece);
+    gpu_step(self);
+    replay(self, model, WORKS - calls, "a piece suspended, and mapped anew");
+    CHECK_OK(tutti_resume(self->comm));
+    check_states(self, WORKS, 0, "a piece resumed");
+    replay(self, model, WORKS, "a piece resumed");
+}
+
+static void pieces(struct gpu_rank *self)
+{
+    struct model model;
+    pieces_open(self, &model);
+    CHECK_OK(tutti_commit(self->comm));
+    check_states(self, WORKS, 0, "pieces");
+    CHECK(gpu_stats(self).mappings == 2u * (unsigned)(self->scene->world - 1), "%llu mappings of two runs a rank",
+          (unsigned long long)gpu_stats(self).mappings);
+    replay(self, &model, WORKS, "pieces");
+    piece_lent(self, &model, 0, 1);
+    piece_lent(self, &model, 2, 2);
+    piece_lent(self, &model, 1, 1);
+    gpu_step(self);
+    gpu_memory_remap_piece(self->device, &model.memory, 3);
+    tutti_status status = tutti_suspend(self->comm, PIECE(&model, 2), 16);
+    CHECK(status == TUTTI_ERR_ARGUMENT && strstr(tutti_last_error(), "freed or mapped anew") != NULL,
+          "a piece was remapped without tutti_suspend, and nobody says so: %s (%s)", tutti_status_name(status),
+          tutti_last_error());
+    gpu_step(self);
+    CHECK_OK(tutti_resume(self->comm));
+    replay(self, &model, WORKS, "a piece remapped unasked, and resumed");
+    suspend_all(self, &model);
+    gpu_step(self);
+    gpu_memory_remap(self->device, &model.memory);
+    gpu_step(self);
+    CHECK_OK(tutti_resume(self->comm));
+    replay(self, &model, WORKS, "all pieces mapped anew, and resumed");
+    model_close(self, &model);
+}
+
 static void arguments(struct gpu_rank *self)
 {
     unsigned char *memory = gpu_alloc(4096);
@@ -294,6 +366,7 @@ static void body(struct gpu_rank *self, void *user)
     one_rank(self, GPU_VMM_FD);
     remapped_unasked(self, GPU_VMM_FD, false);
     remapped_unasked(self, GPU_VMM_FD, true);
+    pieces(self);
     gpu_rank_leave(self);
 }
 

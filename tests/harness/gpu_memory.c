@@ -207,14 +207,21 @@ void gpu_memory_free(struct gpu_memory *memory, tutti_stream stream)
     memory->address = NULL;
 }
 
+void gpu_memory_remap_piece(int ordinal, struct gpu_memory *memory, int piece)
+{
+    size_t bytes = memory->bytes / (size_t)memory->piece_count;
+    uint64_t address = (uint64_t)(uintptr_t)memory->address + (size_t)piece * bytes;
+    CHECK(piece < memory->piece_count && memory->kind != GPU_VMM_HOLE, "only VMM memory is remapped");
+    DO(unmap(address, bytes));
+    DO(release(memory->pieces[piece]));
+    memory->pieces[piece] = piece_make(ordinal, bytes, memory->kind != GPU_VMM_BARE);
+    piece_map(ordinal, address, bytes, memory->pieces[piece]);
+}
+
 void gpu_memory_remap(int ordinal, struct gpu_memory *memory)
 {
-    uint64_t address = (uint64_t)(uintptr_t)memory->address;
-    bool exportable = memory->kind == GPU_VMM_FD;
-    CHECK((exportable || memory->kind == GPU_VMM_BARE) && memory->piece_count == 1,
-          "only whole VMM memory is remapped");
-    DO(unmap(address, memory->bytes));
-    DO(release(memory->pieces[0]));
-    memory->pieces[0] = piece_make(ordinal, memory->bytes, exportable);
-    piece_map(ordinal, address, memory->bytes, memory->pieces[0]);
+    CHECK(memory->piece_count > 0, "only VMM memory is remapped");
+    for (int piece = 0; piece < memory->piece_count; piece++) {
+        gpu_memory_remap_piece(ordinal, memory, piece);
+    }
 }

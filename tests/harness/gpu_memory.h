@@ -43,7 +43,8 @@ bool gpu_memory_make(const char *backend, int ordinal, enum gpu_memory_kind kind
                      struct gpu_memory *memory);
 void gpu_memory_free(struct gpu_memory *memory, tutti_stream stream);
 
-/* Whole VMM memory (GPU_VMM_BARE, GPU_VMM_FD): other pages behind the same address. */
+/* VMM memory without a hole: other pages behind the same address, all of it or one piece. */
 void gpu_memory_remap(int ordinal, struct gpu_memory *memory);
+void gpu_memory_remap_piece(int ordinal, struct gpu_memory *memory, int piece);
 
 #endif

@@ -66,11 +66,14 @@ static void live(struct gpu_rank *self, void *user)
     if (gpu_rank_try_join(self, TUTTI_COMM_DIRECT_FD, 1) != TUTTI_OK) {
         return; /* the fault came too early */
     }
-    CHECK(gpu_memory_make(self->scene->backend, self->device, story->kind, GPU_PAGE_BYTES, self->stream, &memory),
+    bool pieces = story->kind == GPU_VMM_PAIR; /* the first buffer spans two of them */
+    CHECK(gpu_memory_make(self->scene->backend, self->device, story->kind, (pieces ? 2 : 1) * GPU_PAGE_BYTES,
+                          self->stream, &memory),
           "memory");
+    unsigned char *first = memory.address + (pieces ? GPU_PAGE_BYTES - BYTES / 2 : 0);
     for (int index = 0; index < WORKS; index++) {
         works[index] = (struct gpu_work){.kind = kinds[index], .dtype = TUTTI_F32, .bytes = BYTES};
-        works[index].src = memory.address + (size_t)index * 8 * BYTES;
+        works[index].src = first + (size_t)index * 8 * BYTES;
         works[index].dst = works[index].src + 4 * BYTES;
     }
     gpu_graph graph = gpu_works_capture(self, works, WORKS);
@@ -163,6 +166,8 @@ int main(void)
         calls_fail(scene, "cuMemExportToShareableHandle", 1, 2, GPU_VMM_FD, "ipc", refused);
         calls_fail(scene, "cuMemImportFromShareableHandle", 1, 6, GPU_VMM_FD, "ipc", table);
         calls_fail(scene, "cuMemMap", 2, 7, GPU_VMM_FD, "ipc", table);
+        calls_fail(scene, "cuMemAddressReserve", 3, 6, GPU_VMM_PAIR, "ipc", table);
+        calls_fail(scene, "cuMemMap", 6, 11, GPU_VMM_PAIR, "ipc", table);
         calls_fail(scene, "cuStreamCreate", 6, 17, GPU_PLAIN, "vmm", table | waits);
         return 0;
     }

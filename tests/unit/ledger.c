@@ -127,6 +127,12 @@ static void judge_as(tutti_status expected, const char *says, bool first_dropped
     verdict_free(&verdict);
 }
 
+static bool reads(const unsigned char *bytes, size_t size)
+{
+    struct ledger_view view;
+    return ledger_read(bytes, size, &view);
+}
+
 /* -- what the ranks agree on --------------------------------------------------------------------------------- */
 
 static void agreement(void)
@@ -157,6 +163,40 @@ static void agreement(void)
     }
     CHECK(strcmp(verdict.staged_why, "rank 0: no handle type") == 0, "%s", verdict.staged_why);
     verdict_free(&verdict);
+}
+
+/* Allocations that are mapped back to back are used as one. */
+static void runs(void)
+{
+    struct verdict verdict;
+    alike();
+    for (int index = 1; index < 5; index++) { /* 0 | 1 2 3 | 4 */
+        struct ledger_allocation *allocation = ledger_add_allocation(&ledgers[0]);
+        CHECK(allocation != NULL, "no memory");
+        allocation->shareable = 1;
+        allocation->joined = index == 2 || index == 3;
+    }
+    ledgers[0].calls[3].buffers[BUFFER_SRC].where = 1;
+    judge(WORLD, TUTTI_OK, "", &verdict);
+    bool used[5] = {false};
+    static const bool expected[5] = {true, true, true, true, false};
+    ledger_mark_used(&views[0], &verdict, used);
+    CHECK(memcmp(used, expected, sizeof(used)) == 0, "all of a run is used, or nothing of it");
+    CHECK(ledger_run(&views[0], 0) == 1 && ledger_run(&views[0], 1) == 3 && ledger_run(&views[0], 4) == 1, "lengths");
+    verdict_free(&verdict);
+    ledgers[0].allocations[1].shareable = 0;
+    judge(WORLD, TUTTI_OK, "", &verdict);
+    CHECK(!verdict.direct[3] && verdict.direct[2], "what is said of the first is said of all");
+    verdict_free(&verdict);
+    ledgers[0].calls[3].buffers[BUFFER_SRC].where = 2;
+    free(packed[0]);
+    packed[0] = ledger_pack(&ledgers[0], &sizes[0]);
+    CHECK(packed[0] != NULL && !reads(packed[0], sizes[0]), "a buffer that begins within a run");
+    ledgers[0].calls[3].buffers[BUFFER_SRC].where = 1;
+    ledgers[0].allocations[0].joined = 1;
+    free(packed[0]);
+    packed[0] = ledger_pack(&ledgers[0], &sizes[0]);
+    CHECK(packed[0] != NULL && !reads(packed[0], sizes[0]), "a run that has no first one");
 }
 
 /* -- what they do not ---------------------------------------------------------------------------------------- */
@@ -240,12 +280,6 @@ static void sessions_given_up(void)
 
 /* -- bytes that are no ledger --------------------------------------------------------------------------------- */
 
-static bool reads(const unsigned char *bytes, size_t size)
-{
-    struct ledger_view view;
-    return ledger_read(bytes, size, &view);
-}
-
 /* Whatever one rank sends, the others read it or refuse it, and judge what they have read: under sanitizers, that shows. */
 static void corrupted(uint64_t seed)
 {
@@ -324,6 +358,7 @@ static void fewer_names(void)
 int main(void)
 {
     agreement();
+    runs();
     differences();
     graphs_lost();
     sessions_given_up();

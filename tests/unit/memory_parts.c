@@ -78,19 +78,57 @@ static tutti_status import(struct device *device, const struct memory_export *th
     return TUTTI_OK;
 }
 
+/* Addresses without memory: a range each time, and what is mapped there. */
+#define RANGES_AT ((uint64_t)1000 * PAGE)
+#define RANGE_BYTES ((uint64_t)100 * PAGE)
+static int ranges, placed[8];
+static uint64_t reserved_bytes;
+
 static void release(struct device *device, struct memory_block *block)
 {
     (void)device;
     CHECK(block->kind == 1 || block->kind == 2, "released twice");
     atomic_fetch_sub(block->kind == 1 ? &held_count : &mapped_count, 1);
+    if (block->address >= RANGES_AT) {
+        placed[(block->address - RANGES_AT) / RANGE_BYTES]--;
+    }
     block->kind = 0;
+}
+
+static tutti_status reserve(struct device *device, uint64_t bytes, uint64_t *address)
+{
+    (void)device;
+    reserved_bytes += bytes;
+    *address = RANGES_AT + (uint64_t)ranges++ * RANGE_BYTES;
+    return TUTTI_OK;
+}
+
+static void unreserve(struct device *device, uint64_t address, uint64_t bytes)
+{
+    (void)device;
+    CHECK(placed[(address - RANGES_AT) / RANGE_BYTES] == 0, "addresses are given back while memory is there");
+    reserved_bytes -= bytes;
+}
+
+static tutti_status place(struct device *device, const struct memory_export *theirs, uint64_t address,
+                          struct memory_block *block)
+{
+    tutti_status status = import(device, theirs, block);
+    if (status == TUTTI_OK) {
+        block->address = address;
+        placed[(address - RANGES_AT) / RANGE_BYTES]++;
+    }
+    return status;
 }
 
 static const struct device_ops ops = {.memory_hold = hold,
                                       .memory_alike = alike,
                                       .memory_export = export_words,
                                       .memory_import = import,
-                                      .memory_release = release};
+                                      .memory_release = release,
+                                      .memory_reserve = reserve,
+                                      .memory_unreserve = unreserve,
+                                      .memory_place = place};
 static struct device *const devices[2] = {(struct device *)(uintptr_t)16, (struct device *)(uintptr_t)32};
 
 static struct memory_facts *allocate(int index, enum memory_class class, uint64_t start, uint64_t bytes,
@@ -206,6 +244,60 @@ static void test_mappings(void)
     mapping_release(NULL);
 }
 
+/* Allocations back to back. */
+static void test_runs(void)
+{
+    struct exported *exported[3];
+    struct memory_name names[3];
+    struct mapping *run = NULL;
+    struct mapping *same = NULL;
+    struct mapping *late = NULL;
+    struct mapping *other = NULL;
+    for (int index = 0; index < 3; index++) {
+        allocate(index, MEMORY_FD, (uint64_t)(10 + 2 * index) * PAGE, 2 * PAGE, 0, 60 + (uint64_t)index);
+        CHECK_OK(exports_acquire(&ops, devices[0], &table[index], &exported[index]));
+        names[index] = name_of(exported[index]);
+    }
+    CHECK_OK(mapping_run_begin(&ops, devices[0], names, 3, &run));
+    CHECK_OK(mapping_run_begin(&ops, devices[0], names, 3, &late));
+    CHECK(run != late && mapping_count() == 0, "what is not complete is nobody else's");
+    CHECK_STATUS(TUTTI_ERR_SYSTEM, mapping_run_add(run, &names[1], -1));
+    for (int index = 0; index < 3; index++) {
+        CHECK_OK(mapping_run_add(run, &names[index], -1));
+    }
+    CHECK_STATUS(TUTTI_ERR_SYSTEM, mapping_run_add(run, &names[2], -1));
+    mapping_run_finish(&run);
+    CHECK(run->block.address == RANGES_AT && run->block.bytes == 6 * PAGE, "address and length of all of it");
+    CHECK(run->parts[2].block.address == RANGES_AT + 4 * PAGE, "back to back");
+    CHECK(atomic_load(&mapped_count) == 3 && reserved_bytes == 12 * PAGE && mapping_count() == 1, "once");
+    for (int index = 0; index < 3; index++) {
+        CHECK_OK(mapping_run_add(late, &names[index], -1));
+    }
+    mapping_run_finish(&late);
+    CHECK(late == run && atomic_load(&mapped_count) == 3 && reserved_bytes == 6 * PAGE,
+          "who was later uses the former");
+    mapping_release(late);
+    CHECK_OK(mapping_run_begin(&ops, devices[0], names, 3, &same));
+    CHECK_OK(mapping_run_add(same, &names[0], -1)); /* which is there */
+    mapping_run_finish(&same);
+    CHECK(same == run && atomic_load(&mapped_count) == 3, "it is mapped once");
+    CHECK_OK(mapping_run_begin(&ops, devices[0], names, 2, &other));
+    CHECK(other != run, "a shorter one is another one");
+    CHECK_OK(mapping_run_add(other, &names[0], -1));
+    atomic_store(&refuse_imports, 1);
+    CHECK_STATUS(TUTTI_ERR_DRIVER, mapping_run_add(other, &names[1], -1));
+    atomic_store(&refuse_imports, 0);
+    mapping_release(run);
+    CHECK(atomic_load(&mapped_count) == 4, "the second user still has it");
+    CHECK(mapping_count() == 1, "what is not complete does not count");
+    for (int index = 0; index < 3; index++) {
+        exports_release(exported[index]);
+    }
+    mapping_release(same);
+    mapping_release(other);
+    CHECK(atomic_load(&mapped_count) == 0 && reserved_bytes == 0 && mapping_count() == 0, "something is left");
+}
+
 static struct memory_name crowd_names[4];
 
 static void *crowd_member(void *argument)
@@ -252,30 +344,49 @@ static void test_crowd(uint64_t seed)
 
 /* -- spans ------------------------------------------------------------------------------------------------------ */
 
+struct walked {
+    struct span_part parts[4];
+    int count;
+};
+
+static tutti_status visit(void *user, uint64_t address, const struct span_part *part)
+{
+    struct walked *walked = user;
+    CHECK(walked->count < 4, "too many parts");
+    CHECK(part->bytes == 0 || address == part->facts.start + part->offset, "the part's address");
+    walked->parts[walked->count++] = *part;
+    return part->facts.class == MEMORY_POOL ? error_set(TUTTI_ERR_UNSUPPORTED, "not this one") : TUTTI_OK;
+}
+
+static struct walked walk(uint64_t address, uint64_t bytes, tutti_status expected)
+{
+    struct walked walked = {.count = 0};
+    CHECK_STATUS(expected, span_walk(look, table, address, bytes, visit, &walked));
+    return walked;
+}
+
 static void test_spans(void)
 {
-    struct span span = {NULL, 0};
     memset(table, 0, sizeof(table));
     allocate(0, MEMORY_FD, 10 * PAGE, 2 * PAGE, 0, 50);
     allocate(1, MEMORY_FD, 12 * PAGE, PAGE, 0, 51);
     allocate(2, MEMORY_VMM, 13 * PAGE, 4 * PAGE, 0, 0);
-    allocate(3, MEMORY_FD, 18 * PAGE, PAGE, 0, 52);
-    CHECK_OK(span_find(look, table, 10 * PAGE + 100, 5 * PAGE, &span));
-    CHECK(span.count == 3, "%zu parts", span.count);
-    CHECK(span.parts[0].offset == 100 && span.parts[0].bytes == 2 * PAGE - 100, "first part");
-    CHECK(span.parts[1].offset == 0 && span.parts[1].bytes == PAGE && span.parts[1].facts.start == 12 * PAGE, "second");
-    CHECK(span.parts[2].bytes == 2 * PAGE + 100 && span.parts[2].facts.class == MEMORY_VMM, "third part");
-    span_free(&span);
-    CHECK_OK(span_find(look, table, 12 * PAGE, PAGE, &span));
-    CHECK(span.count == 1 && span.parts[0].bytes == PAGE, "exactly one allocation");
-    span_free(&span);
-    CHECK_OK(span_find(look, table, 12 * PAGE, 0, &span));
-    CHECK(span.count == 0, "nothing lies in nothing");
-    CHECK_STATUS(TUTTI_ERR_ARGUMENT, span_find(look, table, 16 * PAGE, 3 * PAGE, &span));
-    CHECK(strstr(tutti_last_error(), "0x11000") != NULL, "%s", tutti_last_error());
-    CHECK_STATUS(TUTTI_ERR_ARGUMENT, span_find(look, table, 9 * PAGE, 1, &span));
-    CHECK_STATUS(TUTTI_ERR_DRIVER, span_find(look, table, 666, 1, &span));
-    CHECK(span.parts == NULL && span.count == 0, "the output was touched");
+    allocate(3, MEMORY_POOL, 18 * PAGE, PAGE, 0, 52);
+    allocate(4, MEMORY_FD, 19 * PAGE, PAGE, 0, 53);
+    struct walked walked = walk(10 * PAGE + 100, 5 * PAGE, TUTTI_OK);
+    const struct span_part *parts = walked.parts;
+    CHECK(walked.count == 3, "%d parts", walked.count);
+    CHECK(parts[0].offset == 100 && parts[0].bytes == 2 * PAGE - 100, "first part");
+    CHECK(parts[1].offset == 0 && parts[1].bytes == PAGE && parts[1].facts.start == 12 * PAGE, "second part");
+    CHECK(parts[2].bytes == 2 * PAGE + 100 && parts[2].facts.class == MEMORY_VMM, "third part");
+    walked = walk(12 * PAGE, PAGE, TUTTI_OK);
+    CHECK(walked.count == 1 && walked.parts[0].bytes == PAGE, "exactly one allocation");
+    CHECK(walk(12 * PAGE, 0, TUTTI_OK).count == 0, "nothing lies in nothing");
+    walked = walk(16 * PAGE, 3 * PAGE, TUTTI_OK);
+    CHECK(walked.count == 2 && walked.parts[1].bytes == 0, "the gap is the last part");
+    CHECK(walk(9 * PAGE, 1, TUTTI_OK).parts[0].bytes == 0, "nothing is known there");
+    CHECK(walk(18 * PAGE, 2 * PAGE, TUTTI_ERR_UNSUPPORTED).count == 1, "the visitor ends the walk");
+    CHECK(walk(666, 1, TUTTI_ERR_DRIVER).count == 0, "so does the driver");
 }
 
 /* -- policy ----------------------------------------------------------------------------------------------------- */
@@ -333,6 +444,7 @@ int main(void)
 {
     test_exports();
     test_mappings();
+    test_runs();
     test_crowd(ranks_seed());
     test_spans();
     test_policy();

@@ -20,31 +20,37 @@ static struct driver_memory_properties vmm_properties(const struct device *devic
     return properties;
 }
 
-/* Maps the memory at a fresh address, accessible to this device. */
-static tutti_status vmm_map(const struct device *device, driver_memory memory, size_t bytes, driver_address *address)
+/* Maps the memory at an address that is reserved, accessible to this device. */
+static tutti_status vmm_place(const struct device *device, driver_memory memory, size_t bytes, driver_address address)
 {
     const struct driver *driver = device->driver;
-    driver_address found = 0;
-    tutti_status status = DRIVER(driver, address_reserve, &found, bytes, 0, 0, 0);
+    tutti_status status = DRIVER(driver, memory_map, address, bytes, 0, memory, 0);
     if (status != TUTTI_OK) {
         return status;
     }
-    status = DRIVER(driver, memory_map, found, bytes, 0, memory, 0);
-    if (status != TUTTI_OK) {
-        goto free_address;
-    }
     struct driver_access access = {{1, (int)device->handle}, 3};
-    status = DRIVER(driver, memory_access, found, bytes, &access, 1);
+    status = DRIVER(driver, memory_access, address, bytes, &access, 1);
     if (status != TUTTI_OK) {
-        goto unmap;
+        (void)driver->memory_unmap(address, bytes);
+    }
+    return status;
+}
+
+/* The same at a fresh one. */
+static tutti_status vmm_map(const struct device *device, driver_memory memory, size_t bytes, driver_address *address)
+{
+    driver_address found = 0;
+    tutti_status status = arena_reserve(device, bytes, &found);
+    if (status != TUTTI_OK) {
+        return status;
+    }
+    status = vmm_place(device, memory, bytes, found);
+    if (status != TUTTI_OK) {
+        arena_unreserve(device, found, bytes);
+        return status;
     }
     *address = found;
     return TUTTI_OK;
-unmap:
-    (void)driver->memory_unmap(found, bytes);
-free_address:
-    (void)driver->address_free(found, bytes);
-    return status;
 }
 
 static tutti_status vmm_create(const struct device *device, size_t bytes, struct arena *arena)
@@ -94,20 +100,21 @@ static tutti_status vmm_export(const struct device *device, const struct arena *
 }
 
 static tutti_status vmm_import(const struct device *device, const struct arena_ticket *ticket, bool same_process,
-                               int fd, struct arena *arena)
+                               int fd, driver_address place, struct arena *arena)
 {
     const struct driver *driver = device->driver;
     driver_memory memory = 0;
-    driver_address address = 0;
+    driver_address address = place;
     tutti_status status = same_process ? DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)ticket->address)
                                        : DRIVER(driver, memory_import, &memory, (void *)(intptr_t)fd, DRIVER_HANDLE_FD);
     if (status != TUTTI_OK) {
         return status;
     }
-    status = vmm_map(device, memory, ticket->bytes, &address);
+    status =
+        place != 0 ? vmm_place(device, memory, ticket->bytes, place) : vmm_map(device, memory, ticket->bytes, &address);
     (void)driver->memory_release(memory);
     if (status == TUTTI_OK) {
-        *arena = (struct arena){ARENA_VMM, address, ticket->bytes, ARENA_IMPORTED, 0};
+        *arena = (struct arena){ARENA_VMM, address, ticket->bytes, place != 0 ? ARENA_PLACED : ARENA_IMPORTED, 0};
     }
     return status;
 }
@@ -119,7 +126,9 @@ static void vmm_release(const struct device *device, const struct arena *arena)
         return;
     }
     (void)device->driver->memory_unmap(arena->address, arena->bytes);
-    (void)device->driver->address_free(arena->address, arena->bytes);
+    if (arena->origin != ARENA_PLACED) {
+        arena_unreserve(device, arena->address, arena->bytes);
+    }
 }
 
 /* -- plain allocations ------------------------------------------------------------------------------- */
@@ -172,6 +181,19 @@ static void plain_release(const struct device *device, const struct arena *arena
 }
 
 /* -- either ------------------------------------------------------------------------------------------- */
+
+tutti_status arena_reserve(const struct device *device, size_t bytes, driver_address *address)
+{
+    if (device->driver->address_reserve == NULL) {
+        return error_set(TUTTI_ERR_UNSUPPORTED, "%s has no addresses without memory", device->name);
+    }
+    return DRIVER(device->driver, address_reserve, address, bytes, 0, 0, 0);
+}
+
+void arena_unreserve(const struct device *device, driver_address address, size_t bytes)
+{
+    (void)device->driver->address_free(address, bytes);
+}
 
 tutti_status arena_create(const struct device *device, size_t bytes, enum arena_use use, struct arena *arena)
 {
@@ -250,7 +272,8 @@ tutti_status arena_export(const struct device *device, const struct arena *arena
     return status;
 }
 
-tutti_status arena_import(const struct device *device, const struct arena_ticket *ticket, int fd, struct arena *arena)
+tutti_status arena_import(const struct device *device, const struct arena_ticket *ticket, int fd, driver_address place,
+                          struct arena *arena)
 {
     uint8_t process[PROCESS_COOKIE_BYTES];
     tutti_status status = process_cookie(process);
@@ -259,9 +282,9 @@ tutti_status arena_import(const struct device *device, const struct arena_ticket
     }
     bool same_process = memcmp(process, ticket->process, sizeof(process)) == 0;
     if (ticket->kind == ARENA_VMM && (same_process || fd >= 0)) {
-        return vmm_import(device, ticket, same_process, fd, arena);
+        return vmm_import(device, ticket, same_process, fd, place, arena);
     }
-    if (ticket->kind == ARENA_PLAIN) {
+    if (ticket->kind == ARENA_PLAIN && place == 0) {
         return plain_import(device, ticket, same_process, arena);
     }
     return error_set(TUTTI_ERR_SYSTEM, "the description of its device memory arrived without the memory");

@@ -26,6 +26,7 @@ enum arena_use {
 enum arena_origin {
     ARENA_OWN,
     ARENA_IMPORTED,
+    ARENA_PLACED,   /* imported to an address that is reserved for it (arena_reserve) */
     ARENA_BORROWED, /* another rank's address within the process */
     ARENA_HELD,     /* somebody's allocation of this process, kept from being another one (arena_hold) */
     ARENA_HELD_HERE /* likewise, and made without a type of handle: no other process can map it */
@@ -67,8 +68,14 @@ tutti_status arena_fill(const struct device *device, const struct arena *arena, 
 /* *fd: to be passed to other processes and closed by the caller; -1 if the ticket is enough. */
 tutti_status arena_export(const struct device *device, const struct arena *arena, struct arena_ticket *ticket, int *fd);
 
-/* Maps a peer's arena for this device. `fd` stays the caller's; -1 for ranks of this process. */
-tutti_status arena_import(const struct device *device, const struct arena_ticket *ticket, int fd, struct arena *arena);
+/* Maps a peer's arena for this device. `fd` stays the caller's; -1 for ranks of this process. place: where, for VMM memory, within
+ * what arena_reserve gave; 0: anywhere. */
+tutti_status arena_import(const struct device *device, const struct arena_ticket *ticket, int fd, driver_address place,
+                          struct arena *arena);
+
+/* Addresses for VMM memory, whole pages of it. DRIVER; UNSUPPORTED: a driver that has none. Given back when nothing is mapped there. */
+tutti_status arena_reserve(const struct device *device, size_t bytes, driver_address *address);
+void arena_unreserve(const struct device *device, driver_address address, size_t bytes);
 
 /* Unmaps, and frees what is this rank's own. All zero is allowed. */
 void arena_release(const struct device *device, struct arena *arena);

@@ -289,7 +289,8 @@ static tutti_status hip_open(int ordinal, struct device **device)
     .group_stats = gpu_group_stats, .group_plan = gpu_group_plan, .group_look = gpu_group_look,                        \
     .group_settle = gpu_group_settle, .group_keep = gpu_group_keep, .memory_create = gpu_memory_create,                \
     .memory_hold = gpu_memory_hold, .memory_alike = gpu_memory_alike, .memory_export = gpu_memory_export,              \
-    .memory_import = gpu_memory_import, .memory_release = gpu_memory_release, .group_stream = gpu_group_stream,        \
+    .memory_import = gpu_memory_import, .memory_release = gpu_memory_release, .memory_reserve = gpu_memory_reserve,    \
+    .memory_unreserve = gpu_memory_unreserve, .memory_place = gpu_memory_place, .group_stream = gpu_group_stream,      \
     .group_entries_write = gpu_group_entries_write, .group_quiesce = gpu_group_quiesce
 
 #define VENDOR_OPS                                                                                                     \

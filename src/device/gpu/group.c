@@ -351,7 +351,7 @@ tutti_status gpu_group_import(struct group *group, int rank, const struct memory
     bool same_process = memcmp(process, export.ticket.process, sizeof(process)) == 0;
     group->far_neighbour = group->far_neighbour || (same_process && export.ticket.ordinal != group->device->ordinal);
     group->shares_context = group->shares_context || (same_process && export.ticket.ordinal == group->device->ordinal);
-    status = arena_import(group->device, &export.ticket, theirs->fd, &group->arenas[rank]);
+    status = arena_import(group->device, &export.ticket, theirs->fd, 0, &group->arenas[rank]);
     if (status != TUTTI_OK) {
         char text[GPU_UUID_TEXT_BYTES];
         gpu_uuid_print(&export.uuid, text);

@@ -103,7 +103,9 @@ tutti_status gpu_memory_export(struct device *device, const struct memory_block 
     return status;
 }
 
-tutti_status gpu_memory_import(struct device *device, const struct memory_export *theirs, struct memory_block *block)
+/* place: 0 for anywhere. */
+static tutti_status import(struct device *device, const struct memory_export *theirs, uint64_t place,
+                           struct memory_block *block)
 {
     struct context_scope scope;
     struct arena arena = {0};
@@ -113,12 +115,43 @@ tutti_status gpu_memory_import(struct device *device, const struct memory_export
     if (status != TUTTI_OK) {
         return status;
     }
-    status = arena_import(device, &ticket, theirs->fd, &arena);
+    status = arena_import(device, &ticket, theirs->fd, place, &arena);
     context_leave(&scope);
     if (status == TUTTI_OK) {
         *block = block_of(&arena);
     }
     return status;
+}
+
+tutti_status gpu_memory_import(struct device *device, const struct memory_export *theirs, struct memory_block *block)
+{
+    return import(device, theirs, 0, block);
+}
+
+tutti_status gpu_memory_place(struct device *device, const struct memory_export *theirs, uint64_t address,
+                              struct memory_block *block)
+{
+    return import(device, theirs, address, block);
+}
+
+tutti_status gpu_memory_reserve(struct device *device, uint64_t bytes, uint64_t *address)
+{
+    struct context_scope scope;
+    tutti_status status = context_enter(device, CONTEXT_MANAGES, &scope);
+    if (status == TUTTI_OK) {
+        status = arena_reserve(device, (size_t)bytes, address);
+        context_leave(&scope);
+    }
+    return status;
+}
+
+void gpu_memory_unreserve(struct device *device, uint64_t address, uint64_t bytes)
+{
+    struct context_scope scope;
+    if (context_enter(device, CONTEXT_MANAGES, &scope) == TUTTI_OK) {
+        arena_unreserve(device, address, (size_t)bytes);
+        context_leave(&scope);
+    }
 }
 
 void gpu_memory_release(struct device *device, struct memory_block *block)

@@ -13,5 +13,9 @@ bool gpu_memory_alike(const struct memory_block *held, const struct memory_block
 tutti_status gpu_memory_export(struct device *device, const struct memory_block *held, struct memory_export *mine);
 tutti_status gpu_memory_import(struct device *device, const struct memory_export *theirs, struct memory_block *block);
 void gpu_memory_release(struct device *device, struct memory_block *block);
+tutti_status gpu_memory_reserve(struct device *device, uint64_t bytes, uint64_t *address);
+void gpu_memory_unreserve(struct device *device, uint64_t address, uint64_t bytes);
+tutti_status gpu_memory_place(struct device *device, const struct memory_export *theirs, uint64_t address,
+                              struct memory_block *block);
 
 #endif
