@@ -11,7 +11,6 @@
  */
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <link.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -22,18 +21,12 @@
 #include <unistd.h>
 
 #include "harness/check.h"
+#include "harness/library.h"
 #include "harness/ranks.h"
 #include "harness/replayed.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TRAPS 0 /* sanitizers have put themselves in these places */
-#else
-#define TRAPS 1
-#endif
-
 /* -- the trap ------------------------------------------------------------------------------------------------ */
 
-static uintptr_t library_first, library_end; /* where libtutti.so lies */
 static _Atomic int armed;
 static _Atomic uint64_t allocations, others;
 static const char *_Atomic first_other;
@@ -42,8 +35,7 @@ static const char *_Atomic first_other;
 
 static bool from_library(const void *caller)
 {
-    uintptr_t address = (uintptr_t)caller;
-    return atomic_load(&armed) != 0 && address >= library_first && address < library_end;
+    return atomic_load(&armed) != 0 && library_has(caller);
 }
 
 static void note(const void *caller, const char *name)
@@ -173,20 +165,6 @@ int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict at
 #pragma GCC visibility pop
 #endif
 
-static int find_library(struct dl_phdr_info *library, size_t bytes, void *user)
-{
-    (void)bytes;
-    (void)user;
-    for (int index = 0; index < library->dlpi_phnum && strstr(library->dlpi_name, "libtutti.so") != NULL; index++) {
-        const ElfW(Phdr) *part = &library->dlpi_phdr[index];
-        if (part->p_type == PT_LOAD && (part->p_flags & PF_X) != 0) {
-            library_first = library->dlpi_addr + part->p_vaddr;
-            library_end = library_first + part->p_memsz;
-        }
-    }
-    return 0;
-}
-
 /* -- the simulated driver's part --------------------------------------------------------------------------------- */
 
 static void (*driver_watch)(int on);
@@ -312,7 +290,7 @@ static void capture(struct replayed *graph, tutti_comm *comm, tutti_host_stream 
 static void run_rank(int rank, int world, const char *rendezvous, void *user)
 {
     (void)user;
-    CHECK(dl_iterate_phdr(find_library, NULL) == 0 && library_end != 0, "libtutti.so is nowhere");
+    library_find();
     if (ON_DEVICES) {
         driver_find();
     }
@@ -345,7 +323,7 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
 static void spring_trap(int rank, int world, const char *rendezvous, void *user)
 {
     (void)user;
-    CHECK(dl_iterate_phdr(find_library, NULL) == 0 && library_end != 0, "libtutti.so is nowhere");
+    library_find();
     atomic_store(&armed, 1);
     tutti_comm *comm = ranks_comm(rank, world, rendezvous);
     atomic_store(&armed, 0);

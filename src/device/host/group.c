@@ -327,14 +327,24 @@ static bool places_find(const struct group *group, const struct operation *opera
            options->symmetric(options->user, operation->dst, bytes, &places[1]);
 }
 
+/* A call that could not be recorded, in a capture that goes on without it: the peers' graphs have it. */
+static void call_missed(struct group *group, const struct device_stream *stream, const tutti_call *call)
+{
+    if (stream->state == DEVICE_STREAM_CAPTURING) {
+        recorded_break(registry_graph(group->options.registry, stream->capture, call->stream), tutti_last_error());
+    }
+}
+
 static tutti_status enqueue(struct group *group, const struct operation *operation, const tutti_call *call)
 {
-    struct held_call *held = malloc(sizeof(*held));
-    if (held == NULL) {
-        return error_set_errno("rank %d: %s", group->options.rank, kind_names[operation->kind]);
-    }
     struct device_stream stream;
     (void)group_stream(group, call->stream, &stream);
+    struct held_call *held = malloc(sizeof(*held));
+    if (held == NULL) {
+        tutti_status status = error_set(TUTTI_ERR_SYSTEM, "%s: no memory to enqueue it", kind_names[operation->kind]);
+        call_missed(group, &stream, call);
+        return status;
+    }
     *held = (struct held_call){group, call->lane, false, stream.capture, call->stream, NULL, NULL, *operation};
     struct symmetric_place places[2];
     if (places_find(group, operation, places)) {
@@ -359,6 +369,8 @@ static tutti_status enqueue(struct group *group, const struct operation *operati
     if (status != TUTTI_OK) {
         if (status == TUTTI_ERR_CAPTURE) {
             registry_invalidated(group->options.registry, stream.capture, call->stream, kind_names[operation->kind]);
+        } else {
+            call_missed(group, &stream, call);
         }
         held_drop(held);
     }
