@@ -4,7 +4,7 @@
  * captures 12 buckets in the trap (harness/trap.h), at start-up and lazily, beside a thread that asks for statistics: from the first
  * capture to the agreement of the ranks the library starts no process or thread, opens and maps nothing; and while a segment is captured
  * it allocates nothing on devices, where a call is a kernel's arguments, and on the host, where a recorded call is memory, as much for
- * the last bucket as for the second.
+ * the last bucket as for the second. What a bucket takes around that, for its graphs, does not depend on its rows either.
  */
 #include "harness/layers.h"
 #include "harness/ranks.h"
@@ -17,8 +17,8 @@ static const size_t sizes[] = {2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, ROWS};
 static struct {
     bool capturing;
     int bucket;
-    uint64_t in_segments[BUCKETS + 2]; /* allocations, by bucket */
-    uint64_t before;
+    uint64_t in_segments[BUCKETS + 2], in_all[BUCKETS + 2]; /* allocations, by bucket */
+    uint64_t before, begun;
 } seen;
 
 static void progress(void *user, const tutti_runner_progress_t *progress)
@@ -27,8 +27,10 @@ static void progress(void *user, const tutti_runner_progress_t *progress)
     if (progress->phase == TUTTI_RUNNER_CAPTURE && !seen.capturing) {
         seen.capturing = true;
         arm();
+        seen.begun = 0;
     } else if (progress->phase == TUTTI_RUNNER_CAPTURE) {
-        seen.bucket++;
+        seen.in_all[seen.bucket++] = atomic_load(&allocations) - seen.begun;
+        seen.begun = atomic_load(&allocations);
     } else if (seen.capturing) {
         seen.capturing = false;
         (void)disarm("a runner's captures");
@@ -73,6 +75,8 @@ static void at_start(struct layers *layers, struct layers *plain)
     CHECK(!seen.capturing && seen.bucket == BUCKETS, "%d captures were told of", seen.bucket);
     for (int bucket = 0; bucket < BUCKETS; bucket++) {
         CHECK(!ON_DEVICES || seen.in_segments[bucket] == 0, "bucket %d allocates", bucket);
+        CHECK(bucket < 2 || seen.in_all[bucket] == seen.in_all[1], "bucket %d takes %llu allocations", bucket,
+              (unsigned long long)seen.in_all[bucket]);
         CHECK(bucket < 2 || seen.in_segments[bucket] == seen.in_segments[1], "bucket %d allocates %llu times", bucket,
               (unsigned long long)seen.in_segments[bucket]);
     }
