@@ -52,22 +52,28 @@ static void tell(const struct campaign *campaign, tutti_runner_phase phase, size
 
 /* -- one graph --------------------------------------------------------------------------------------------------- */
 
-/* What invalidated a capture is known best where the calls of it were counted. */
+/* Why the capture's graph cannot be complete, where its calls are counted; NULL: it is. */
+static const char *capture_broken(const tutti_runner *runner, uint64_t capture)
+{
+    for (const struct recorded *each = runner->comm->registry->recorded; each != NULL && capture != 0;
+         each = each->next) {
+        if (each->capture == capture && each->broken) {
+            return each->why;
+        }
+    }
+    return NULL;
+}
+
+/* What invalidated it is known best there, too. */
 static tutti_status capture_lost(const tutti_runner *runner, uint64_t capture, tutti_stream stream, tutti_status status)
 {
     char said[ERROR_SENTENCE_BYTES];
-    struct registry *registry = runner->comm->registry;
     (void)snprintf(said, sizeof(said), "%s", tutti_last_error());
-    if (capture == 0 || status != TUTTI_ERR_CAPTURE) {
-        return status; /* it was well; no graph could be made of it, for the reason that stands */
+    if (capture != 0) {
+        registry_invalidated(runner->comm->registry, capture, stream, "the end of the capture");
     }
-    registry_invalidated(registry, capture, stream, "the end of the capture");
-    for (const struct recorded *each = registry->recorded; each != NULL; each = each->next) {
-        if (each->capture == capture && each->broken) {
-            return error_set(status, "%.250s (%s)", each->why, said);
-        }
-    }
-    return error_set(status, "%s", said);
+    const char *why = capture_broken(runner, capture);
+    return why != NULL ? error_set(status, "%.250s (%s)", why, said) : error_set(status, "%s", said);
 }
 
 static tutti_status graph_capture(tutti_runner *runner, const struct runner_segment *segment, size_t rows,
@@ -88,6 +94,10 @@ static tutti_status graph_capture(tutti_runner *runner, const struct runner_segm
     status = runner->graphs->capture_end(runner->device, stream, graph, bytes);
     if (status != TUTTI_OK) {
         return capture_lost(runner, state.capture, stream, status);
+    }
+    if (recorded == TUTTI_OK && capture_broken(runner, state.capture) != NULL) { /* and the callback took no notice */
+        recorded = TUTTI_ERR_CAPTURE;
+        (void)snprintf(why, sizeof(why), "%s", capture_broken(runner, state.capture));
     }
     if (recorded != TUTTI_OK) {
         runner->graphs->destroy(runner->device, *graph);

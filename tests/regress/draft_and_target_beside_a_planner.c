@@ -82,6 +82,34 @@ static void speculate(struct layers *draft, struct layers *target, struct layers
           "rank %d, step %d: the words", target->rank, step);
 }
 
+struct models {
+    struct layers draft, target, plain;
+};
+
+static void captures_check(const struct models *models, int captures)
+{
+    tutti_runner_stats_t draft = layers_stats(&models->draft);
+    tutti_runner_stats_t target = layers_stats(&models->target);
+    CHECK(draft.captures == 5 && draft.failed_captures == 0, "draft: %d", (int)draft.captures);
+    CHECK(target.captures == 4 * (uint64_t)captures && target.failed_captures == 0, "target: %d, %d failed",
+          (int)target.captures, (int)target.failed_captures);
+    CHECK(models->target.calls[LAYERS_ATTENTION] >= 2 * STEPS, "%d attentions", models->target.calls[LAYERS_ATTENTION]);
+}
+
+static void serve(struct models *models)
+{
+    int captures = 0;
+    for (int step = 0; step < STEPS; step++) {
+        if (step % 3 == 0) { /* again and again, while plans are made */
+            CHECK_OK(tutti_runner_release(models->target.runner, 0));
+            CHECK_OK(tutti_runner_capture(models->target.runner, models->target.stream));
+            captures++;
+        }
+        speculate(&models->draft, &models->target, &models->plain, step);
+    }
+    captures_check(models, captures);
+}
+
 static void run_rank(int rank, int world, const char *rendezvous, void *user)
 {
     const tutti_runner_options lazy = {.struct_bytes = sizeof(lazy),
@@ -91,32 +119,22 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
                                        .bucket_count = 4};
     const tutti_runner_options early = {
         .struct_bytes = sizeof(early), .name = "target", .buckets = target_sizes, .bucket_count = 3};
-    struct layers draft, target, plain;
+    struct models models;
     struct planner planner = {0};
     pthread_t thread;
     (void)user;
     tutti_comm *comm = comm_make(rank, world, rendezvous);
-    layers_open(&draft, comm, rank, world, 0, ROWS, &lazy);
-    layers_open(&target, comm, rank, world, 1, ROWS, &early);
-    layers_open_plain(&plain, comm, rank, world, 0, ROWS);
+    layers_open(&models.draft, comm, rank, world, 0, ROWS, &lazy);
+    layers_open(&models.target, comm, rank, world, 1, ROWS, &early);
+    layers_open_plain(&models.plain, comm, rank, world, 0, ROWS);
     CHECK(pthread_create(&thread, NULL, planner_main, &planner) == 0, "no thread");
-    CHECK_OK(tutti_runner_capture(target.runner, target.stream));
-    for (int step = 0; step < STEPS; step++) {
-        if (step % 3 == 0) { /* captured again and again, while plans are made */
-            CHECK_OK(tutti_runner_release(target.runner, 0));
-            CHECK_OK(tutti_runner_capture(target.runner, target.stream));
-        }
-        speculate(&draft, &target, &plain, step);
-    }
+    serve(&models);
     atomic_store(&planner.stop, 1);
     (void)pthread_join(thread, NULL);
     CHECK(planner.made > 0 && planner.plans == planner.made, "%d of %d plans", planner.plans, planner.made);
-    CHECK(layers_stats(&draft).captures == 5 && layers_stats(&draft).failed_captures == 0, "rank %d: draft", rank);
-    CHECK(layers_stats(&target).captures == 4 + 4 * ((STEPS + 2) / 3) && layers_stats(&target).failed_captures == 0, "rank %d: target", rank);
-    CHECK(target.calls[LAYERS_ATTENTION] >= 2 * STEPS, "rank %d: %d attentions", rank, target.calls[LAYERS_ATTENTION]);
-    layers_close(&draft);
-    layers_close(&target);
-    layers_close(&plain);
+    layers_close(&models.draft);
+    layers_close(&models.target);
+    layers_close(&models.plain);
     tutti_comm_destroy(comm);
 }
 

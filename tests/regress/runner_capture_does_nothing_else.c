@@ -68,17 +68,22 @@ static void *ask(void *argument)
     return NULL;
 }
 
+static void bucket_check(int bucket)
+{
+    CHECK(!ON_DEVICES || seen.in_segments[bucket] == 0, "bucket %d allocates", bucket);
+    CHECK(bucket < 2 || seen.in_all[bucket] == seen.in_all[1], "bucket %d takes %llu allocations", bucket,
+          (unsigned long long)seen.in_all[bucket]);
+    CHECK(bucket < 2 || seen.in_segments[bucket] == seen.in_segments[1], "bucket %d allocates %llu times", bucket,
+          (unsigned long long)seen.in_segments[bucket]);
+}
+
 static void at_start(struct layers *layers, struct layers *plain)
 {
     seen.bucket = 0;
     CHECK_OK(tutti_runner_capture(layers->runner, layers->stream));
     CHECK(!seen.capturing && seen.bucket == BUCKETS, "%d captures were told of", seen.bucket);
     for (int bucket = 0; bucket < BUCKETS; bucket++) {
-        CHECK(!ON_DEVICES || seen.in_segments[bucket] == 0, "bucket %d allocates", bucket);
-        CHECK(bucket < 2 || seen.in_all[bucket] == seen.in_all[1], "bucket %d takes %llu allocations", bucket,
-              (unsigned long long)seen.in_all[bucket]);
-        CHECK(bucket < 2 || seen.in_segments[bucket] == seen.in_segments[1], "bucket %d allocates %llu times", bucket,
-              (unsigned long long)seen.in_segments[bucket]);
+        bucket_check(bucket);
     }
     for (size_t rows = 1; rows <= ROWS; rows += 7) {
         CHECK(layers_differ(layers, plain, rows, (int)rows) == 0, "rank %d: %zu rows", layers->rank, rows);
