@@ -66,6 +66,9 @@ static void options(void)
     REFUSED("--layers 99: tiny has", "--ranks", "2", "--layers", "99");
     REFUSED("--layers 0", "--ranks", "2", "--layers", "0");
     REFUSED("--storm needs at least 2 ranks", "--ranks", "1", "--storm");
+    REFUSED("--speculate 0: must be a number from 1 to 16", "--ranks", "2", "--speculate", "0");
+    REFUSED("--speculate 17", "--ranks", "2", "--speculate", "17");
+    REFUSED("--draft-layers 3: the model has 2", "--ranks", "2", "--layers", "2", "--draft-layers", "3");
     REFUSED("--seed x", "--ranks", "2", "--seed", "x");
 }
 
@@ -125,6 +128,7 @@ static void traces(void)
     trace_is_refused("{\"prompt\": \"a\", \"prompt\": \"b\", \"output_tokens\": 2}", "\"prompt\" is given twice");
     trace_is_refused("{\"prompt\": \"a\", \"output_tokens\": 2, \"input\": \"ears\"}", "\"input\" must be");
     trace_is_refused("{\"prompt\": \"a\", \"output_tokens\": 2, \"concurrency\": 513}", "\"concurrency\" must be");
+    trace_is_refused("{\"prompt\": \"a\", \"output_tokens\": 2, \"speculate\": 17}", "\"speculate\" must be");
 }
 
 static void trace_files(void)

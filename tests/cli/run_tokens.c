@@ -32,29 +32,32 @@ static cJSON *read_json(const char *path)
     return json;
 }
 
+/* One way's figures make sense. Returns how many steps it replayed. */
+static int check_way(const cJSON *json, const cJSON *way, const char *name)
+{
+    int replays = item(way, "graph_replays")->valueint;
+    int steps = item(way, "steps")->valueint;
+    CHECK(strcmp(item(way, "name")->valuestring, name) == 0, "%s", item(way, "name")->valuestring);
+    CHECK(replays + item(way, "eager_steps")->valueint == steps, "%s", name);
+    CHECK(steps == item(json, "steps")->valueint, "%s: %d steps", name, steps);
+    CHECK(item(way, "failed_captures")->valueint == 0, "%s: failed captures", name);
+    return replays;
+}
+
 /* The schedule decides, so the counts do not vary: eagerly nothing is replayed, with whole graphs decode steps are, and in pieces all that
  * fit a bucket. */
 static void check_ways(const cJSON *json)
 {
-    static const char *const names[] = {"eager", "whole graphs", "piecewise"};
     const cJSON *ways = item(json, "ways");
-    int replays[3] = {0};
-    CHECK(cJSON_GetArraySize(ways) == 3, "%d ways", cJSON_GetArraySize(ways));
-    for (int way = 0; way < 3; way++) {
-        const cJSON *entry = cJSON_GetArrayItem(ways, way);
-        CHECK(strcmp(item(entry, "name")->valuestring, names[way]) == 0, "%s", item(entry, "name")->valuestring);
-        replays[way] = item(entry, "graph_replays")->valueint;
-        CHECK(replays[way] + item(entry, "eager_steps")->valueint == item(entry, "steps")->valueint, "%s", names[way]);
-        CHECK(item(entry, "steps")->valueint == item(json, "steps")->valueint, "%s: other steps", names[way]);
-        CHECK(item(entry, "failed_captures")->valueint == 0, "%s: failed captures", names[way]);
-        CHECK(item(entry, "tokens_per_second")->valuedouble > 0.0, "%s: no tokens", names[way]);
-    }
-    CHECK(replays[0] == 0 && replays[1] == item(json, "graph_replays")->valueint, "%d, %d replays", replays[0],
-          replays[1]);
-    CHECK(replays[2] == item(json, "steps")->valueint, "all steps fit a bucket, and %d were replayed", replays[2]);
     const cJSON *pieces = cJSON_GetArrayItem(ways, 2);
+    CHECK(cJSON_GetArraySize(ways) == 3, "%d ways", cJSON_GetArraySize(ways));
+    int eager = check_way(json, cJSON_GetArrayItem(ways, 0), "eager");
+    int whole = check_way(json, cJSON_GetArrayItem(ways, 1), "whole graphs");
+    int all = check_way(json, pieces, "piecewise");
+    CHECK(eager == 0 && whole == item(json, "graph_replays")->valueint, "%d, %d replays", eager, whole);
+    CHECK(all == item(json, "steps")->valueint, "all steps fit a bucket, and %d were replayed", all);
     CHECK(item(pieces, "commits")->valueint == 3, "one commit a runner");
-    CHECK(item(pieces, "graph_launches")->valueint > replays[2], "prefill steps have several graphs");
+    CHECK(item(pieces, "graph_launches")->valueint > all, "prefill steps have several graphs");
     CHECK(item(pieces, "padding_rows")->valueint > 0, "no padding");
 }
 
@@ -74,13 +77,8 @@ static void check_buckets(const cJSON *json)
     CHECK(replays == item(json, "steps")->valueint, "%d replays of %d steps", replays, item(json, "steps")->valueint);
 }
 
-static void check_json(cJSON *json, const char *ranks, const char *numerics)
+static void check_whole_graphs(const cJSON *json)
 {
-    CHECK(cJSON_IsTrue(item(json, "verified")), "not verified");
-    CHECK(strcmp(item(json, "backend")->valuestring, "host") == 0, "backend");
-    CHECK(item(json, "ranks")->valueint == (int)strtol(ranks, NULL, 10), "ranks");
-    CHECK(strcmp(item(json, "model")->valuestring, "tiny") == 0, "model");
-    CHECK(strcmp(item(json, "numerics")->valuestring, numerics) == 0, "numerics");
     int steps = item(json, "steps")->valueint;
     int replays = item(json, "graph_replays")->valueint;
     int eager = item(json, "eager_steps")->valueint;
@@ -90,6 +88,16 @@ static void check_json(cJSON *json, const char *ranks, const char *numerics)
     CHECK(item(json, "capture_ms")->valuedouble > 0.0 && item(json, "commit_ms")->valuedouble > 0.0, "times");
     CHECK(item(json, "direct_calls")->valueint >= 0 && item(json, "staged_calls")->valueint == 0,
           "what is reduced lies in memory that all ranks have");
+}
+
+static void check_json(cJSON *json, const char *ranks, const char *numerics)
+{
+    CHECK(cJSON_IsTrue(item(json, "verified")), "not verified");
+    CHECK(strcmp(item(json, "backend")->valuestring, "host") == 0, "backend");
+    CHECK(item(json, "ranks")->valueint == (int)strtol(ranks, NULL, 10), "ranks");
+    CHECK(strcmp(item(json, "model")->valuestring, "tiny") == 0, "model");
+    CHECK(strcmp(item(json, "numerics")->valuestring, numerics) == 0, "numerics");
+    check_whole_graphs(json);
     check_ways(json);
     check_buckets(json);
     static const char *const figures[] = {"tokens_per_second_eager", "tokens_per_second_graph",

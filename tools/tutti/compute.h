@@ -72,6 +72,9 @@ struct compute_ops {
     tutti_status (*stream_create)(struct compute *compute, tutti_stream *stream);
     void (*stream_destroy)(struct compute *compute, tutti_stream stream); /* NULL is allowed; waits for its work */
     tutti_status (*synchronize)(struct compute *compute, tutti_stream stream);
+    /* Enqueues a function of the host's, which makes no call of a driver. */
+    tutti_status (*call)(struct compute *compute, tutti_stream stream, void (*function)(void *argument),
+                         void *argument);
     tutti_status (*capture_begin)(struct compute *compute, tutti_stream stream); /* global: the strictest mode */
     tutti_status (*capture_end)(struct compute *compute, tutti_stream stream, void **graph);
     tutti_status (*graph_launch)(struct compute *compute, void *graph, tutti_stream stream);

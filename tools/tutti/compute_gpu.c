@@ -138,6 +138,11 @@ static tutti_status synchronize(struct compute *compute, tutti_stream stream)
     return compute_gpu_note(compute, gpu_stream_wait(stream));
 }
 
+static tutti_status call(struct compute *compute, tutti_stream stream, void (*function)(void *argument), void *argument)
+{
+    return compute_gpu_note(compute, gpu_host_function(stream, function, argument));
+}
+
 static tutti_status capture_begin(struct compute *compute, tutti_stream stream)
 {
     return compute_gpu_note(compute, gpu_capture_begin(stream, GPU_CAPTURE_GLOBAL));
@@ -216,6 +221,7 @@ static const struct compute_ops cuda_ops = {
     .stream_create = stream_create,
     .stream_destroy = stream_destroy,
     .synchronize = synchronize,
+    .call = call,
     .capture_begin = capture_begin,
     .capture_end = capture_end,
     .graph_launch = graph_launch,

@@ -153,6 +153,12 @@ static tutti_status host_synchronize(struct compute *compute, tutti_stream strea
     return compute_note(compute, tutti_host_stream_synchronize(stream));
 }
 
+static tutti_status host_call(struct compute *compute, tutti_stream stream, void (*function)(void *argument),
+                              void *argument)
+{
+    return compute_note(compute, tutti_host_enqueue(stream, function, argument));
+}
+
 static tutti_status host_capture_begin(struct compute *compute, tutti_stream stream)
 {
     return compute_note(compute, tutti_host_capture_begin(stream, TUTTI_HOST_CAPTURE_GLOBAL));
@@ -281,6 +287,7 @@ static const struct compute_ops host_ops = {
     .stream_create = host_stream_create,
     .stream_destroy = host_stream_destroy,
     .synchronize = host_synchronize,
+    .call = host_call,
     .capture_begin = host_capture_begin,
     .capture_end = host_capture_end,
     .graph_launch = host_graph_launch,

@@ -119,7 +119,6 @@ bool forward_create(struct forward *forward, const struct model *model, const st
     forward->rows_max = limits->rows_max;
     forward->picks_max = limits->picks_max;
     forward->positions_max = limits->positions_max;
-    forward->lane = limits->lane;
     forward->exchange = limits->exchange;
     forward->route_log = limits->route_log;
     forward->routes_given = limits->routes_given;

@@ -49,7 +49,6 @@ struct forward {
     const struct model *model;
     const struct kv_cache *kv;
     tutti_comm *comm;
-    uint32_t lane; /* of its collectives */
     int rows_max, picks_max, positions_max;
     size_t logits_stride; /* padded vocabulary */
     struct forward_inputs inputs;
@@ -73,7 +72,6 @@ struct forward {
 /* How large a pass can be, */
 struct forward_limits {
     int rows_max, picks_max, positions_max;
-    uint32_t lane;                  /* of the communicator, for the collectives, */
     enum forward_exchange exchange; /* and what kind of memory; symmetric makes the creation [collective] */
     int16_t *route_log;             /* or NULL; see struct forward */
     bool routes_given;

@@ -114,7 +114,7 @@ static tutti_status gather(const struct forward_plan *plan, const tutti_call *ca
 static tutti_status enqueue_step(const struct forward_step *step, tutti_stream stream)
 {
     struct compute *compute = step->plan->forward->model->compute;
-    const tutti_call call = {.struct_bytes = sizeof(call), .stream = stream, .lane = step->plan->forward->lane};
+    const tutti_call call = {.struct_bytes = sizeof(call), .stream = stream};
     switch (step->kind) {
     case FORWARD_ALL_REDUCE:
         return compute_note(compute, all_reduce(step->plan, &call));

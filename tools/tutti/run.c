@@ -75,6 +75,10 @@ static bool memory_suffices(const struct run *run, const char *where, size_t ava
     size_t expert_weight_bytes = strcmp(where, "host") == 0 ? sizeof(float) : sizeof(uint16_t);
     size_t needed = model_shape_weight_bytes(&run->shape, expert_weight_bytes) +
                     model_shape_kv_bytes(&run->shape) * cached_tokens_max(&run->trace);
+    if (run->speculates && (run->options.ranks == 1 || run->devices < run->options.ranks)) {
+        needed += model_shape_weight_bytes(&run->draft, expert_weight_bytes) +
+                  model_shape_kv_bytes(&run->draft) * cached_tokens_max(&run->trace);
+    }
     if (available == 0 || needed < available) {
         return true;
     }
@@ -117,8 +121,11 @@ static bool prepare(struct run *run, char *why, size_t why_bytes)
     const struct run_options *options = &run->options;
     run->shape = *model_shape_find(options->model);
     run->shape.layers = options->layers > 0 ? options->layers : run->shape.layers;
+    run->draft = run->shape;
+    run->draft.layers = options->draft_layers > 0 ? options->draft_layers : (run->shape.layers + 1) / 2;
     bool read = options->trace != NULL ? trace_read(options->trace, &run->trace, why, why_bytes)
                                        : trace_builtin(&run->trace, why, why_bytes);
+    run->speculates = read && (options->speculate > 0 || run->trace.speculate_max > 0);
     if (!read || !survey_devices(run, why, why_bytes)) {
         return false;
     }

@@ -13,6 +13,8 @@ struct run_options {
     const char *backend, *model, *trace, *json;
     const char *reference; /* the backend that computes the one-rank run */
     int layers;            /* 0: all */
+    int speculate;         /* tokens that a draft model proposes in a step; 0: as the trace says */
+    int draft_layers;      /* of it; 0: half of the model's */
     enum numerics numerics;
     bool storm;
     bool share_device; /* ranks may share a GPU */
@@ -27,7 +29,8 @@ struct storm_outcome {
 
 struct run {
     struct run_options options;
-    struct model_shape shape; /* with the layers asked for */
+    struct model_shape shape; /* with the layers asked for, */
+    struct model_shape draft; /* and with the draft's */
     int devices;              /* that ranks take in turn; the host is one */
     char device_name[128];    /* of the first; "" for the host */
     struct trace trace;

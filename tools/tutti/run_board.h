@@ -47,10 +47,11 @@ struct board_pass {
     _Atomic uint64_t tokens_done; /* generated so far: the progress bar */
     uint64_t steps;
     struct board_runners runners;
-    uint64_t direct_calls, staged_calls; /* of the collectives that are large enough to be direct */
-    uint64_t remaps, staged_for_good;    /* for storms */
-    double start_ms, seconds;            /* of captures at the start; of serving */
-    uint64_t late_commits;               /* not a runner's */
+    uint64_t direct_calls, staged_calls;      /* of the collectives that are large enough to be direct */
+    uint64_t remaps, staged_for_good;         /* for storms */
+    double start_ms, seconds;                 /* of captures at the start; of serving */
+    uint64_t proposed, accepted, draft_steps; /* of a draft model; tokens */
+    uint64_t late_commits;                    /* not a runner's */
     double late_commit_ms;
     struct board_bucket buckets[BOARD_BUCKETS_MAX];
     int bucket_count;

@@ -170,6 +170,13 @@ static char *render(const struct run *run, bool verified)
     add_number(root, "tokens_per_second_piecewise", piecewise.tokens_out_per_second);
     add_number(root, "ttft_ms_p50", graph.first_ms_p50);
     add_number(root, "tpot_ms_p50", graph.rest_ms_p50);
+    if (run->speculates) {
+        const struct figures speculative = report_figures(run, BOARD_SPECULATIVE);
+        add_number(root, "tokens_per_second_speculative", speculative.tokens_out_per_second);
+        add_number(root, "draft_layers", run->draft.layers);
+        add_number(root, "tokens_proposed", (double)speculative.proposed);
+        add_number(root, "tokens_accepted", (double)speculative.accepted);
+    }
     (void)cJSON_AddItemToObject(root, "ways", way_list(run));
     (void)cJSON_AddItemToObject(root, "buckets", bucket_list(run));
     (void)cJSON_AddItemToObject(root, "storm", storm_list(run));

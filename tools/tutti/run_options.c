@@ -18,8 +18,9 @@
 static const char help[] =
     "usage: tutti run --ranks N [OPTION]...\n"
     "\n"
-    "Serves a request trace with a tensor-parallel transformer three times: on one rank, on N ranks eagerly, and\n"
-    "on N ranks with every decode step replayed from a captured graph. Compares every token.\n"
+    "Serves a request trace with a tensor-parallel transformer: on one rank, then on N ranks eagerly, with decode "
+    "steps\n"
+    "replayed as whole graphs, and with prefill steps replayed in pieces as well. Compares every token.\n"
     "\n"
     "  --ranks N               how many ranks share the model, 1 to 64\n"
     "  --backend NAME          host (default) or cuda: NVIDIA GPUs, rank r on device r\n"
@@ -33,6 +34,11 @@ static const char help[] =
     "  --trace FILE            JSON lines {\"prompt\" | \"prompt_tokens\", \"output_tokens\", \"arrival_ms\"}\n"
     "  --numerics exact|real   exact (default): same bits for any rank count, proved; real: bf16 collectives,\n"
     "                          teacher-forced (tokens, and a mixture's experts), within a stated bound\n"
+    "  --speculate K           once more, with a draft model that proposes K tokens for each sequence in a step; 1 to "
+    "16\n"
+    "  --draft-layers D        the draft is the model's first D layers; half of them. Made-up weights leave a draft "
+    "little to\n"
+    "                          guess by: how much it is right says nothing about real ones\n"
     "  --storm                 then let things go wrong on purpose, and show what a user sees\n"
     "  --seed S                of the storm; printed, so that a storm can be repeated\n"
     "  --json FILE             the results, written when everything is done\n"
@@ -50,6 +56,8 @@ static const struct option long_options[] = {
     {"layers", required_argument, NULL, 'l'},
     {"trace", required_argument, NULL, 't'},
     {"numerics", required_argument, NULL, 'n'},
+    {"speculate", required_argument, NULL, 'k'},
+    {"draft-layers", required_argument, NULL, 'D'},
     {"storm", no_argument, NULL, 's'},
     {"seed", required_argument, NULL, 'S'},
     {"json", required_argument, NULL, 'j'},
@@ -76,22 +84,31 @@ static bool parse_number(const char *text, uint64_t low, uint64_t high, uint64_t
     return true;
 }
 
-static int take_option(int letter, const char *value, struct run_options *options)
+/* A whole number; "--name VALUE: must be ...". */
+static int take_count(const char *name, const char *value, int high, int *count)
 {
     uint64_t number = 0;
+    if (!parse_number(value, 1, (uint64_t)high, &number)) {
+        if (high == INT_MAX) {
+            REFUSE("--%s %s: must be a number from 1", name, value);
+        }
+        REFUSE("--%s %s: must be a number from 1 to %d", name, value, high);
+    }
+    *count = (int)number;
+    return EXIT_CODE_OK;
+}
+
+static int take_option(int letter, const char *value, struct run_options *options)
+{
     switch (letter) {
     case 'r':
-        if (!parse_number(value, 1, TUTTI_WORLD_MAX, &number)) {
-            REFUSE("--ranks %s: must be a number from 1 to %d", value, TUTTI_WORLD_MAX);
-        }
-        options->ranks = (int)number;
-        return EXIT_CODE_OK;
+        return take_count("ranks", value, TUTTI_WORLD_MAX, &options->ranks);
     case 'l':
-        if (!parse_number(value, 1, INT_MAX, &number)) {
-            REFUSE("--layers %s: must be a number from 1", value);
-        }
-        options->layers = (int)number;
-        return EXIT_CODE_OK;
+        return take_count("layers", value, INT_MAX, &options->layers);
+    case 'k':
+        return take_count("speculate", value, TRACE_SPECULATE_MAX, &options->speculate);
+    case 'D':
+        return take_count("draft-layers", value, INT_MAX, &options->draft_layers);
     case 'S':
         if (!parse_number(value, 0, UINT64_MAX, &options->seed)) {
             REFUSE("--seed %s: must be a number", value);
@@ -161,6 +178,10 @@ static int check_options(const struct run_options *options)
     }
     if (options->layers > shape->layers) {
         REFUSE("--layers %d: %s has %d", options->layers, shape->name, shape->layers);
+    }
+    int layers = options->layers > 0 ? options->layers : shape->layers;
+    if (options->draft_layers > layers) {
+        REFUSE("--draft-layers %d: the model has %d", options->draft_layers, layers);
     }
     char why[160];
     if (!model_shape_divides(shape, options->ranks, why, sizeof(why))) {

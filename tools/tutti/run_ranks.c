@@ -50,15 +50,26 @@ tutti_comm *run_rank_comm(const struct phase_rank *self, const struct compute *c
     return comm;
 }
 
-struct model *run_rank_model(const struct phase_rank *self, struct compute *compute, int rank, int world,
-                             enum board_slot slot)
+static struct model *model_of(const struct phase_rank *self, struct compute *compute, const struct model_shape *shape,
+                              int rank, int world, enum board_slot slot)
 {
     const struct run *run = self->run;
-    struct model *model = model_create(compute, &run->shape, run->options.numerics, rank, world, run->trace.length_max);
+    struct model *model = model_create(compute, shape, run->options.numerics, rank, world, run->trace.length_max);
     if (model == NULL) {
         (void)run_rank_fail(self, slot, compute->sentence);
     }
     return model;
+}
+
+struct model *run_rank_model(const struct phase_rank *self, struct compute *compute, int rank, int world,
+                             enum board_slot slot)
+{
+    return model_of(self, compute, &self->run->shape, rank, world, slot);
+}
+
+struct model *run_rank_draft(const struct phase_rank *self, struct compute *compute, enum board_slot slot)
+{
+    return model_of(self, compute, &self->run->draft, self->rank, self->world, slot);
 }
 
 bool run_rank_open(struct run_rank *rank, const struct phase_rank *self, enum board_slot slot)
@@ -76,6 +87,7 @@ bool run_rank_open(struct run_rank *rank, const struct phase_rank *self, enum bo
 
 void run_rank_close(struct run_rank *rank)
 {
+    model_destroy(rank->draft);
     model_destroy(rank->model);
     tutti_comm_destroy(rank->comm);
     compute_close(rank->compute);
@@ -136,6 +148,13 @@ bool run_rank_serve(const struct phase_rank *self)
     graphs.slot = BOARD_PIECEWISE;
     graphs.way = ENGINE_PIECEWISE;
     good = good && serve_pass(self, &graphs, &rank);
+    if (good && self->run->speculates) {
+        rank.draft = run_rank_draft(self, rank.compute, BOARD_SPECULATIVE);
+        graphs.slot = BOARD_SPECULATIVE;
+        graphs.draft = rank.draft;
+        graphs.speculate = self->run->options.speculate;
+        good = rank.draft != NULL && serve_pass(self, &graphs, &rank);
+    }
     run_rank_close(&rank);
     return good;
 }
@@ -146,7 +165,7 @@ bool run_rank_storm(const struct phase_rank *self)
     const struct serve_faults *faults = self->user;
     struct serve_options options = run_rank_options(self, BOARD_STORM);
     options.way = ENGINE_PIECEWISE;
-    options.lazy = !faults->commits_late;
+    options.lazy = !faults->at_start;
     options.small = faults->small;
     options.forced = run_rank_forced(self->run);
     options.faults = faults;

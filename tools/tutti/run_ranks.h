@@ -19,6 +19,7 @@ struct run_rank {
     struct compute *compute;
     tutti_comm *comm;
     struct model *model;
+    struct model *draft; /* NULL: none */
 };
 
 /* Opens all three for the phase's rank. False, with the sentence on the board's `slot`; run_rank_close is needed all the
@@ -32,6 +33,8 @@ tutti_comm *run_rank_comm(const struct phase_rank *self, const struct compute *c
                           const char *meeting, enum board_slot slot);
 struct model *run_rank_model(const struct phase_rank *self, struct compute *compute, int rank, int world,
                              enum board_slot slot);
+/* The draft's, for the phase's rank. */
+struct model *run_rank_draft(const struct phase_rank *self, struct compute *compute, enum board_slot slot);
 
 /* Before a rank opens anything: lets collectives of a few KB be direct on GPUs, which otherwise begins at megabytes. For storms, whose
  * collectives are small. What the user has set stays. */

@@ -46,7 +46,9 @@ struct figures report_figures(const struct run *run, enum board_slot slot)
                               .steps = pass->steps,
                               .direct_calls = pass->direct_calls,
                               .staged_calls = pass->staged_calls,
-                              .runners = pass->runners};
+                              .runners = pass->runners,
+                              .proposed = pass->proposed,
+                              .accepted = pass->accepted};
     figures.tokens_in_per_second = (double)run->trace.prompt_total / pass->seconds;
     figures.tokens_out_per_second = (double)run->trace.output_total / pass->seconds;
     double *values = calloc((size_t)run->trace.count, sizeof(*values));
@@ -180,6 +182,12 @@ void report_table(const struct run *run)
     }
     printf("\n");
     print_table(figures, count);
+    const struct figures *last = &figures[count - 1];
+    if (run->speculates) {
+        printf("\n  A draft of %d of the %d layers proposed %" PRIu64 " tokens; %" PRIu64 " (%.0f %%) were right.\n",
+               run->draft.layers, run->shape.layers, last->proposed, last->accepted,
+               last->proposed > 0 ? 100.0 * (double)last->accepted / (double)last->proposed : 0.0);
+    }
     print_buckets(board_pass(&run->board, ways[count - 1].slot, 0), ways[count - 1].name);
     printf("\n");
 }

@@ -13,6 +13,7 @@ struct figures {
     double seconds, start_ms;
     uint64_t steps, direct_calls, staged_calls; /* calls: of the collectives that are large enough to be direct */
     struct board_runners runners;
+    uint64_t proposed, accepted; /* tokens of a draft model */
 };
 
 /* How the trace is served, one way after another. */

@@ -79,6 +79,25 @@ static struct engine_options engine_options_of(struct serve *serve)
     return made;
 }
 
+/* A draft has a row for each sequence where the model has one for each proposal as well. */
+static bool draft_create(struct serve *serve, const struct engine_options *target)
+{
+    struct compute *compute = serve->compute;
+    if (serve->options.draft == NULL) {
+        return true;
+    }
+    struct engine_options options = *target;
+    options.name = "draft ";
+    options.headless = true;
+    options.decode_max = smaller(target->decode_max, serve->options.trace->concurrency_max);
+    options.picks_max = smaller(target->picks_max, serve->options.trace->concurrency_max);
+    options.route_log = NULL;
+    options.capture_begun = NULL;
+    options.capture_ending = NULL;
+    return compute->ops->stream_create(compute, &serve->planning) == TUTTI_OK &&
+           engine_create(&serve->draft, &options, serve->comm, serve->options.draft);
+}
+
 /* What depends on the communicator and the shard. */
 static bool engines_create(struct serve *serve, tutti_comm *comm, struct model *model)
 {
@@ -87,12 +106,34 @@ static bool engines_create(struct serve *serve, tutti_comm *comm, struct model *
     serve->large = (tutti_stats){.struct_bytes = sizeof(serve->large)};
     (void)tutti_comm_stats(comm, &serve->large);
     const struct engine_options target = engine_options_of(serve);
-    return engine_create(&serve->target, &target, comm, model) || refuse(serve, serve->compute->sentence);
+    return (engine_create(&serve->target, &target, comm, model) && draft_create(serve, &target)) ||
+           refuse(serve, serve->compute->sentence);
 }
 
 static void engines_destroy(struct serve *serve)
 {
     engine_destroy(&serve->target);
+    engine_destroy(&serve->draft);
+    if (serve->planning != NULL) {
+        serve->compute->ops->stream_destroy(serve->compute, serve->planning);
+        serve->planning = NULL;
+    }
+}
+
+static bool room_make(struct serve *serve)
+{
+    size_t requests = (size_t)serve->options.trace->count;
+    size_t rows = (size_t)serve->schedule.rows_max;
+    struct speculation *own = &serve->speculation;
+    serve->tokens = calloc(rows, sizeof(*serve->tokens));
+    serve->arrived_s = calloc(requests, sizeof(*serve->arrived_s));
+    serve->first_s = calloc(requests, sizeof(*serve->first_s));
+    own->bases = calloc(rows, sizeof(*own->bases));
+    own->firsts = calloc(rows, sizeof(*own->firsts));
+    own->proposals = calloc(rows, sizeof(*own->proposals));
+    own->proposed = calloc(rows, sizeof(*own->proposed));
+    return serve->tokens != NULL && serve->arrived_s != NULL && serve->first_s != NULL && own->bases != NULL &&
+           own->firsts != NULL && own->proposals != NULL && own->proposed != NULL;
 }
 
 bool serve_open(struct serve *serve, const struct serve_options *options, tutti_comm *comm, struct model *model)
@@ -100,14 +141,11 @@ bool serve_open(struct serve *serve, const struct serve_options *options, tutti_
     memset(serve, 0, sizeof(*serve));
     serve->options = *options;
     serve->report = board_pass(options->board, options->slot, options->board_rank);
-    size_t requests = (size_t)options->trace->count;
-    if (!schedule_create(&serve->schedule, &serve->step, options->trace)) {
+    int proposals = options->draft == NULL ? SCHEDULE_NO_PROPOSALS : options->speculate;
+    if (!schedule_create(&serve->schedule, &serve->step, options->trace, proposals)) {
         return refuse(serve, "out of memory");
     }
-    serve->tokens = calloc((size_t)serve->schedule.rows_max, sizeof(*serve->tokens));
-    serve->arrived_s = calloc(requests, sizeof(*serve->arrived_s));
-    serve->first_s = calloc(requests, sizeof(*serve->first_s));
-    if (serve->tokens == NULL || serve->arrived_s == NULL || serve->first_s == NULL) {
+    if (!room_make(serve)) {
         (void)refuse(serve, "out of memory");
         goto undo;
     }
@@ -127,9 +165,14 @@ void serve_close(struct serve *serve)
     free(serve->tokens);
     free(serve->arrived_s);
     free(serve->first_s);
+    free(serve->speculation.bases);
+    free(serve->speculation.firsts);
+    free(serve->speculation.proposals);
+    free(serve->speculation.proposed);
     serve->tokens = NULL;
     serve->arrived_s = NULL;
     serve->first_s = NULL;
+    serve->speculation = (struct speculation){0};
 }
 
 bool serve_reopen(struct serve *serve, tutti_comm *comm, struct model *model)
@@ -151,7 +194,10 @@ tutti_status serve_commit(struct serve *serve)
 void serve_note_runners(struct serve *serve)
 {
     serve->report->runners = (struct board_runners){0};
-    engine_report(&serve->target, serve->report);
+    engine_report(&serve->target, serve->report, true);
+    if (serve->draft.model != NULL) {
+        engine_report(&serve->draft, serve->report, false);
+    }
 }
 
 /* Cache slots follow the requests: opened when one starts to run, closed when it is done. */
@@ -176,7 +222,7 @@ static bool slots_follow(struct serve *serve, struct engine *engine)
     return true;
 }
 
-static void fill_inputs(struct serve *serve, struct engine *engine)
+void serve_fill_inputs(const struct serve *serve, struct engine *engine)
 {
     struct forward_inputs *inputs = &engine->forward.inputs;
     const struct schedule *schedule = &serve->schedule;
@@ -202,35 +248,69 @@ static void fill_inputs(struct serve *serve, struct engine *engine)
     inputs->real_picks = (uint32_t)step->picks;
 }
 
+/* Whether a draft model takes part in the step. */
+static bool speculates(const struct serve *serve)
+{
+    const struct schedule *schedule = &serve->schedule;
+    return serve->draft.model != NULL && schedule_proposals(schedule, schedule->workload) > 0;
+}
+
+/* The draft follows what is prefilled. */
+static tutti_status draft_prefill(struct serve *serve)
+{
+    struct engine *draft = &serve->draft;
+    serve_fill_inputs(serve, draft);
+    serve->compute->ops->stage(serve->compute, &draft->forward);
+    return engine_step(draft, ENGINE_PREFILL, serve->step.rows);
+}
+
+/* The model's inputs; what a draft has to do first is done. */
+static tutti_status step_prepare(struct serve *serve)
+{
+    if (speculates(serve) && !serve->step.prefill) {
+        return serve_propose(serve);
+    }
+    serve_fill_inputs(serve, &serve->target);
+    return speculates(serve) ? draft_prefill(serve) : TUTTI_OK;
+}
+
 /* A decode step is one segment with the head; a prefill step is followed by the head if it completes a prompt. */
-static tutti_status step_enqueue(struct serve *serve, struct engine *engine)
+static tutti_status step_run(struct serve *serve)
 {
     const struct step *step = &serve->step;
+    struct engine *engine = &serve->target;
+    serve->compute->ops->stage(serve->compute, &engine->forward);
     if (!step->prefill) {
-        return engine_run(engine, ENGINE_DECODE, step->rows);
+        return engine_step(engine, ENGINE_DECODE, step->rows);
+    }
+    if (step->picks == 0) {
+        return engine_step(engine, ENGINE_PREFILL, step->rows);
     }
     tutti_status status = engine_run(engine, ENGINE_PREFILL, step->rows);
-    return status == TUTTI_OK && step->picks > 0 ? engine_run(engine, ENGINE_HEAD, step->picks) : status;
+    return status == TUTTI_OK ? engine_step(engine, ENGINE_HEAD, step->picks) : status;
 }
 
 static tutti_status run_step(struct serve *serve)
 {
     const struct serve_faults *faults = serve->options.faults;
-    struct compute *compute = serve->compute;
-    struct engine *engine = &serve->target;
-    fill_inputs(serve, engine);
-    if (faults != NULL && faults->before_step != NULL) {
+    tutti_status status = step_prepare(serve);
+    if (status == TUTTI_OK && faults != NULL && faults->before_step != NULL) {
         faults->before_step(faults->user, serve);
     }
-    compute->ops->stage(compute, &engine->forward);
-    tutti_status status = step_enqueue(serve, engine);
-    if (status != TUTTI_OK) {
-        (void)keep_sentence(serve, status);
-        (void)engine_finish(engine, ENGINE_DECODE);
-        return status;
+    if (status == TUTTI_OK) {
+        status = step_run(serve);
     }
-    status = engine_finish(engine, ENGINE_DECODE);
     return status == TUTTI_OK ? TUTTI_OK : keep_sentence(serve, status);
+}
+
+static void step_record(struct serve *serve)
+{
+    serve->report->steps++;
+    if (speculates(serve) && !serve->step.prefill) {
+        serve_accept(serve);
+    } else {
+        serve_record(serve);
+    }
 }
 
 /* Since the communicator was made; a pass that follows another one takes the difference. */
@@ -248,6 +328,9 @@ static tutti_status start(struct serve *serve)
 {
     double begun = serve_now_s();
     tutti_status status = serve->options.lazy ? TUTTI_OK : engine_capture(&serve->target);
+    if (status == TUTTI_OK && !serve->options.lazy && serve->draft.model != NULL) {
+        status = engine_capture(&serve->draft);
+    }
     serve->report->start_ms += (serve_now_s() - begun) * 1e3;
     return status == TUTTI_OK ? TUTTI_OK : keep_sentence(serve, status);
 }
@@ -258,13 +341,12 @@ tutti_status serve_run(struct serve *serve)
     double begun = serve_now_s();
     while (status == TUTTI_OK && schedule_next(&serve->schedule, &serve->step)) {
         serve_note_arrivals(serve);
-        if (!slots_follow(serve, &serve->target)) {
+        if (!slots_follow(serve, &serve->target) || (speculates(serve) && !slots_follow(serve, &serve->draft))) {
             return TUTTI_ERR_SYSTEM;
         }
         status = run_step(serve);
         if (status == TUTTI_OK) {
-            serve->report->steps++;
-            serve_record(serve);
+            step_record(serve);
         }
         serve_note_runners(serve);
     }
@@ -272,5 +354,8 @@ tutti_status serve_run(struct serve *serve)
     note_large_calls(serve);
     serve_note_runners(serve);
     engine_report_buckets(&serve->target, serve->report);
+    if (serve->draft.model != NULL) {
+        engine_report_buckets(&serve->draft, serve->report);
+    }
     return status;
 }

@@ -23,7 +23,8 @@ struct serve_faults {
     /* In the first capture of each bucket: nothing is recorded yet, everything is. Not TUTTI_OK: the capture fails. */
     tutti_status (*capture_begun)(void *user, struct serve *serve, size_t rows);
     void (*capture_ending)(void *user, struct serve *serve);
-    bool commits_late; /* buckets are captured at the start; the commit is left to the functions above */
+    bool at_start;     /* buckets are captured at the start, not when they are met, */
+    bool commits_late; /* and the commit is left to the functions above */
     bool
         direct_early; /* GPUs: collectives can be direct from a few KB on, so that commits matter to a storm's small ones */
     bool small;       /* the largest buckets are smaller than many steps */
@@ -41,9 +42,20 @@ struct serve_options {
     bool lazy;                         /* buckets are captured when they are first met, not at the start */
     bool commits_late;                 /* captures are left to `faults` to be committed */
     bool small;                        /* as in the faults */
+    struct model *draft;               /* proposes tokens; borrowed; NULL: nobody does */
+    int speculate;                     /* with a draft: tokens a step, 0: as the trace says */
     const struct board_token *forced;  /* [outputs]: what to feed back instead of the own choice, or NULL */
     int16_t *routes;                   /* forward_limits.route_log: noted by the reference, given to all others */
     const struct serve_faults *faults; /* or NULL */
+};
+
+/* A decode step with proposals. */
+struct speculation {
+    int count;              /* sequences, */
+    struct step_row *bases; /* [count], and their last tokens, */
+    int *firsts;            /* [count], which have these rows of the step, */
+    int *proposals;         /* [count], and so many more behind */
+    int32_t *proposed;      /* [rows_max]: the token of each row */
 };
 
 struct serve {
@@ -51,6 +63,9 @@ struct serve {
     tutti_comm *comm;
     struct compute *compute; /* the models' */
     struct engine target;
+    struct engine draft;   /* all zero without one */
+    tutti_stream planning; /* beside the engines' own; only with a draft */
+    struct speculation speculation;
     struct schedule schedule;
     struct step step;
     int32_t *tokens;   /* [rows_max]: what the step generated */
@@ -81,8 +96,18 @@ tutti_status serve_commit(struct serve *serve);
 /* What the runners have counted so far, on the board. */
 void serve_note_runners(struct serve *serve);
 
+/* The engine's inputs are what the step says. */
+void serve_fill_inputs(const struct serve *serve, struct engine *engine);
+
 /* serve_record.c: what the step gave, to board and schedule. */
 void serve_record(struct serve *serve);
+/* What came out for one pick, to the board. Returns the token to feed back. */
+int32_t serve_record_output(struct serve *serve, int request, int pick, double now);
+
+/* serve_speculate.c. Widens the decode step by what the draft model proposes; the target's inputs are filled then. */
+tutti_status serve_propose(struct serve *serve);
+/* After the step: what of it is kept, to board and schedule. */
+void serve_accept(struct serve *serve);
 void serve_note_arrivals(struct serve *serve);
 
 /* Seconds of the monotonic clock. */

@@ -214,7 +214,6 @@ bool engine_create(struct engine *engine, const struct engine_options *options, 
     const struct forward_limits limits = {.rows_max = options->rows_max,
                                           .picks_max = options->picks_max,
                                           .positions_max = options->positions_max,
-                                          .lane = options->lane,
                                           .exchange = options->exchange,
                                           .route_log = options->route_log,
                                           .routes_given = options->routes_given};
@@ -232,7 +231,8 @@ bool engine_create(struct engine *engine, const struct engine_options *options, 
         (void)snprintf(compute->sentence, sizeof(compute->sentence), "out of memory for the cache");
     }
     good = good && forward_create(&engine->forward, model, &engine->kv, comm, &limits);
-    for (int pass = 0; pass < ENGINE_PASSES && good; pass++) {
+    int passes = options->headless ? ENGINE_HEAD : ENGINE_PASSES;
+    for (int pass = 0; pass < passes && good; pass++) {
         good = runner_create(engine, (enum engine_pass)pass);
     }
     if (!good) {
@@ -338,14 +338,29 @@ tutti_status engine_run(struct engine *engine, enum engine_pass pass, int rows)
     return run_note(compute, tutti_runner_run(engine->runners[pass].runner, (size_t)rows, engine->stream));
 }
 
-tutti_status engine_finish(struct engine *engine, enum engine_pass pass)
+tutti_status engine_finish(struct engine *engine)
 {
     struct compute *compute = engine->model->compute;
-    tutti_status status = compute_note(compute, tutti_runner_finish(engine->runners[pass].runner, engine->stream));
+    tutti_status status =
+        compute_note(compute, tutti_runner_finish(engine->runners[ENGINE_DECODE].runner, engine->stream));
     if (status == TUTTI_OK) {
         compute->ops->collect(compute, &engine->forward);
     }
     return status;
+}
+
+tutti_status engine_step(struct engine *engine, enum engine_pass pass, int rows)
+{
+    tutti_status status = engine_run(engine, pass, rows);
+    if (status != TUTTI_OK) {
+        struct compute *compute = engine->model->compute;
+        char why[sizeof(compute->sentence)];
+        memcpy(why, compute->sentence, sizeof(why));
+        (void)engine_finish(engine);
+        memcpy(compute->sentence, why, sizeof(why));
+        return status;
+    }
+    return engine_finish(engine);
 }
 
 void engine_reason(const struct engine *engine, char *text, size_t text_bytes)
@@ -396,15 +411,15 @@ static void buckets_report(const struct engine_runner *runner, int pass, struct 
     }
 }
 
-void engine_report(const struct engine *engine, struct board_pass *report)
+void engine_report(const struct engine *engine, struct board_pass *report, bool steps)
 {
     for (int pass = 0; pass < ENGINE_PASSES; pass++) {
         const struct engine_runner *runner = &engine->runners[pass];
         tutti_runner_stats_t stats = {.struct_bytes = sizeof(stats)};
-        if (tutti_runner_stats(runner->runner, &stats) != TUTTI_OK) {
+        if (runner->runner == NULL || tutti_runner_stats(runner->runner, &stats) != TUTTI_OK) {
             continue;
         }
-        if (pass != ENGINE_HEAD) { /* which is part of a step */
+        if (steps && pass != ENGINE_HEAD) { /* which is part of a step */
             report->runners.graph_replays += stats.replayed_runs;
             report->runners.eager_steps += stats.eager_runs + stats.oversize_runs;
             report->runners.oversize_steps += stats.oversize_runs;

@@ -31,7 +31,7 @@ struct engine_options {
     int decode_max, prefill_max;  /* rows of the largest buckets, */
     int rows_max, picks_max;      /* and of the largest steps; rows_max: a multiple of ENGINE_TILE */
     int positions_max, slots_max; /* of the cache */
-    uint32_t lane;
+    bool headless;                /* nobody wants tokens of its prefill steps */
     enum forward_exchange exchange;
     int16_t *route_log; /* as in forward_limits */
     bool routes_given;
@@ -88,13 +88,15 @@ tutti_status engine_capture(struct engine *engine);
 /* Enqueues a step whose inputs are staged. */
 tutti_status engine_run(struct engine *engine, enum engine_pass pass, int rows);
 /* Waits; only if this is TUTTI_OK may rows be handed out. */
-tutti_status engine_finish(struct engine *engine, enum engine_pass pass);
+tutti_status engine_finish(struct engine *engine);
+/* Both. */
+tutti_status engine_step(struct engine *engine, enum engine_pass pass, int rows);
 
 /* Why a bucket is eager that should not be; "" if none is. */
 void engine_reason(const struct engine *engine, char *text, size_t text_bytes);
 
-/* Adds what the runners counted, and appends their buckets, to a report. */
-void engine_report(const struct engine *engine, struct board_pass *report);
+/* Adds what the runners counted, and appends their buckets, to a report; steps only if they are the trace's. */
+void engine_report(const struct engine *engine, struct board_pass *report, bool steps);
 void engine_report_buckets(const struct engine *engine, struct board_pass *report);
 
 #endif

@@ -49,21 +49,24 @@ static void record_times(struct serve *serve, int request, double now)
     board_rest_ms(options->board, options->slot, options->board_rank)[request] = (now - serve->first_s[request]) * 1e3;
 }
 
-void serve_record(struct serve *serve)
+int32_t serve_record_output(struct serve *serve, int request, int pick, double now)
 {
     const struct serve_options *options = &serve->options;
     struct board_token *board = board_tokens(options->board, options->slot, options->board_rank);
+    const struct rows_pick *got = &serve->target.forward.outputs.picks[pick];
+    size_t output = options->trace->requests[request].first_output + (size_t)serve->schedule.requests[request].produced;
+    board[output] = (struct board_token){got->token, got->margin, got->hash, compare_logits(serve, output, pick), 1};
+    record_times(serve, request, now);
+    atomic_fetch_add(&serve->report->tokens_done, 1);
+    return options->forced != NULL ? options->forced[output].token : got->token;
+}
+
+void serve_record(struct serve *serve)
+{
     double now = serve_now_s();
     for (int pick = 0; pick < serve->step.picks; pick++) {
         int request = serve->step.entries[serve->step.picked[pick]].request;
-        const struct rows_pick *got = &serve->target.forward.outputs.picks[pick];
-        size_t output =
-            options->trace->requests[request].first_output + (size_t)serve->schedule.requests[request].produced;
-        board[output] =
-            (struct board_token){got->token, got->margin, got->hash, compare_logits(serve, output, pick), 1};
-        serve->tokens[pick] = options->forced != NULL ? options->forced[output].token : got->token;
-        record_times(serve, request, now);
+        serve->tokens[pick] = serve_record_output(serve, request, pick, now);
     }
-    atomic_fetch_add(&serve->report->tokens_done, (uint64_t)serve->step.picks);
     schedule_complete(&serve->schedule, &serve->step, serve->tokens);
 }

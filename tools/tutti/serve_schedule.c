@@ -23,9 +23,19 @@ static int prefill_max_of(const struct trace *trace)
     return most;
 }
 
-/* A request that runs has one row. */
-static int decode_max_of(const struct trace *trace)
+int schedule_proposals(const struct schedule *schedule, int workload)
 {
+    if (schedule->proposed == SCHEDULE_NO_PROPOSALS) {
+        return 0;
+    }
+    return schedule->proposed != SCHEDULE_TRACE_PROPOSALS ? schedule->proposed
+                                                          : schedule->trace->workloads[workload].speculate;
+}
+
+/* A request that runs has one row, and one for each proposal. */
+static int decode_max_of(const struct schedule *schedule)
+{
+    const struct trace *trace = schedule->trace;
     int most = 1;
     for (int workload = 0; workload < trace->workload_count; workload++) {
         int count = 0;
@@ -33,23 +43,25 @@ static int decode_max_of(const struct trace *trace)
             count += trace->requests[i].workload == workload;
         }
         int slots = trace->workloads[workload].concurrency;
-        count = count < slots ? count : slots;
+        count = (count < slots ? count : slots) * (1 + schedule_proposals(schedule, workload));
         most = count > most ? count : most;
     }
     return most;
 }
 
-bool schedule_create(struct schedule *schedule, struct step *step, const struct trace *trace)
+bool schedule_create(struct schedule *schedule, struct step *step, const struct trace *trace, int proposed)
 {
     memset(schedule, 0, sizeof(*schedule));
     memset(step, 0, sizeof(*step));
     schedule->trace = trace;
-    schedule->decode_max = decode_max_of(trace);
+    schedule->proposed = proposed;
+    schedule->requests = calloc((size_t)trace->count, sizeof(*schedule->requests));
+    schedule->decode_max = decode_max_of(schedule);
     schedule->prefill_max = prefill_max_of(trace);
     schedule->rows_max = schedule->prefill_max > schedule->decode_max ? schedule->prefill_max : schedule->decode_max;
-    schedule->requests = calloc((size_t)trace->count, sizeof(*schedule->requests));
-    step->entries = calloc((size_t)schedule->rows_max, sizeof(*step->entries));
-    step->picked = calloc((size_t)schedule->rows_max, sizeof(*step->picked));
+    size_t rows = schedule->rows_max > 0 ? (size_t)schedule->rows_max : 1;
+    step->entries = calloc(rows, sizeof(*step->entries));
+    step->picked = calloc(rows, sizeof(*step->picked));
     bool complete = schedule->requests != NULL && step->entries != NULL && step->picked != NULL;
     for (int i = 0; complete && i < trace->count; i++) {
         const struct trace_request *request = &trace->requests[i];
@@ -208,23 +220,32 @@ bool schedule_next(struct schedule *schedule, struct step *step)
     return true;
 }
 
+void schedule_append(struct schedule *schedule, int request, int32_t token)
+{
+    struct schedule_request *state = &schedule->requests[request];
+    state->tokens[state->length++] = token;
+    state->produced++;
+    if (state->produced == schedule->trace->requests[request].output_tokens) {
+        state->state = REQUEST_DONE;
+        schedule->slot_users[state->slot] = 0;
+    }
+}
+
+void schedule_advance(struct schedule *schedule, const struct step *step)
+{
+    schedule->last_was_prefill = step->prefill;
+    schedule->clock_ms += SCHEDULE_STEP_MS;
+}
+
 void schedule_complete(struct schedule *schedule, const struct step *step, const int32_t *tokens)
 {
     for (int row = 0; row < step->rows; row++) {
         schedule->requests[step->entries[row].request].cached++;
     }
     for (int pick = 0; pick < step->picks; pick++) {
-        int request = step->entries[step->picked[pick]].request;
-        struct schedule_request *state = &schedule->requests[request];
-        state->tokens[state->length++] = tokens[pick];
-        state->produced++;
-        if (state->produced == schedule->trace->requests[request].output_tokens) {
-            state->state = REQUEST_DONE;
-            schedule->slot_users[state->slot] = 0;
-        }
+        schedule_append(schedule, step->entries[step->picked[pick]].request, tokens[pick]);
     }
-    schedule->last_was_prefill = step->prefill;
-    schedule->clock_ms += SCHEDULE_STEP_MS;
+    schedule_advance(schedule, step);
 }
 
 void schedule_restart(struct schedule *schedule)

@@ -44,13 +44,18 @@ struct schedule {
     int workload;
     double clock_ms;
     bool last_was_prefill;
+    int proposed;                          /* as schedule_create was told */
     int decode_max, prefill_max;           /* the most rows that a step of each kind can have */
     int rows_max;                          /* of both */
     int slot_users[TRACE_CONCURRENCY_MAX]; /* request + 1, 0: free */
 };
 
+/* How many tokens are proposed for a sequence in a decode step, whose rows may then be so many more: */
+#define SCHEDULE_NO_PROPOSALS (-1)
+#define SCHEDULE_TRACE_PROPOSALS 0 /* as each workload says; any other number: so many */
+
 /* False if memory ran out; nothing is left then. Borrows the trace. */
-bool schedule_create(struct schedule *schedule, struct step *step, const struct trace *trace);
+bool schedule_create(struct schedule *schedule, struct step *step, const struct trace *trace, int proposed);
 void schedule_destroy(struct schedule *schedule, struct step *step);
 
 /* Fills *step; false if everything is done. Requests become running here: their state says which slot they take. */
@@ -58,6 +63,12 @@ bool schedule_next(struct schedule *schedule, struct step *step);
 
 /* The step has run: tokens[i] is what follows row picked[i]. Requests that are complete are done now. */
 void schedule_complete(struct schedule *schedule, const struct step *step, const int32_t *tokens);
+
+/* The same in parts, for steps that give several tokens of a request or none. */
+void schedule_append(struct schedule *schedule, int request, int32_t token);
+void schedule_advance(struct schedule *schedule, const struct step *step);
+
+int schedule_proposals(const struct schedule *schedule, int workload);
 
 /* All caches are lost: running requests wait again and will be computed from prompt and tokens so far. */
 void schedule_restart(struct schedule *schedule);

@@ -41,6 +41,7 @@ void storm_late_commit(struct run *run, struct storm_outcome *outcome)
     struct late_commit late = {.replays = 5 + storm_random(&state) % 5};
     struct serve_faults faults = {.user = &late,
                                   .before_step = before_step,
+                                  .at_start = true,
                                   .commits_late = true,
                                   .direct_early = true,
                                   .exchange = EXCHANGE_PLAIN};

@@ -103,8 +103,11 @@ void storm_remapped(struct run *run, struct storm_outcome *outcome)
     uint64_t state = run->options.seed + 7;
     struct remapped remapped = {.every = 3 + storm_random(&state) % 4};
     remapped.next = remapped.every;
-    struct serve_faults faults = {
-        .user = &remapped, .before_step = before_step, .direct_early = true, .exchange = EXCHANGE_PAGES};
+    struct serve_faults faults = {.user = &remapped,
+                                  .before_step = before_step,
+                                  .at_start = true,
+                                  .direct_early = true,
+                                  .exchange = EXCHANGE_PAGES};
     outcome->name = "memory remapped under captured graphs";
     char tokens[256];
     if (!storm_serve(run, &faults, outcome, tokens, sizeof(tokens))) {

@@ -30,6 +30,7 @@ static int workload_index(struct trace *trace, const char *name)
     (void)snprintf(workload->name, sizeof(workload->name), "%s", name);
     workload->concurrency = CONCURRENCY_DEFAULT;
     workload->chunk_tokens = CHUNK_DEFAULT;
+    workload->speculate = 0;
     return trace->workload_count++;
 }
 
@@ -84,6 +85,9 @@ static bool add_request(struct trace *trace, struct trace_line *line)
     if (line->concurrency > 0) {
         trace->workloads[workload].concurrency = line->concurrency;
     }
+    if (line->speculate > 0) {
+        trace->workloads[workload].speculate = line->speculate;
+    }
     if (line->chunk_tokens > 0) {
         trace->workloads[workload].chunk_tokens = line->chunk_tokens;
     }
@@ -120,6 +124,7 @@ static void finish(struct trace *trace)
         const struct trace_workload *workload = &trace->workloads[i];
         trace->concurrency_max =
             workload->concurrency > trace->concurrency_max ? workload->concurrency : trace->concurrency_max;
+        trace->speculate_max = workload->speculate > trace->speculate_max ? workload->speculate : trace->speculate_max;
         trace->chunk_max = workload->chunk_tokens > trace->chunk_max ? workload->chunk_tokens : trace->chunk_max;
     }
 }
@@ -191,6 +196,7 @@ bool trace_builtin(struct trace *trace, char *why, size_t why_bytes)
                                   .output_tokens = 16 + i * 11 % 32,
                                   .arrival_ms = i * 40,
                                   .concurrency = 8,
+                                  .speculate = -1,
                                   .chunk_tokens = -1};
         if (!add_request(&made, &line)) {
             (void)snprintf(why, why_bytes, "out of memory");

@@ -13,6 +13,7 @@
  * workload        name; requests of one name are served together, names one after another in file order
  * concurrency     of the workload: how many requests run at once, 1..512; 16
  * chunk_tokens    of the workload: how many prompt tokens one prefill step takes, 1..16384; 2048
+ * speculate       of the workload: how many tokens a draft model proposes for each sequence in a step, 0..16; 0
  */
 #ifndef TUTTI_TOOL_TRACE_H
 #define TUTTI_TOOL_TRACE_H
@@ -25,6 +26,7 @@
 #define TRACE_CHUNK_MAX 16384
 #define TRACE_PROMPT_MAX 131072
 #define TRACE_OUTPUT_MAX 65536
+#define TRACE_SPECULATE_MAX 16
 
 struct trace_request {
     int32_t *prompt; /* [prompt_tokens], owned by the trace */
@@ -39,7 +41,7 @@ struct trace_request {
 
 struct trace_workload {
     char name[64];
-    int concurrency, chunk_tokens;
+    int concurrency, chunk_tokens, speculate;
 };
 
 struct trace {
@@ -53,6 +55,7 @@ struct trace {
     int prompt_max;      /* longest prompt */
     int concurrency_max; /* over the workloads */
     int chunk_max;
+    int speculate_max;
 };
 
 /* Reads a trace. False, and one sentence in `why` (naming file and line), if it cannot be read, is malformed or is

@@ -67,6 +67,9 @@ static bool take_field(const cJSON *field, struct trace_line *line, char *why, s
     if (strcmp(name, "chunk_tokens") == 0) {
         return take_integer(field, 1, TRACE_CHUNK_MAX, &line->chunk_tokens, why, why_bytes);
     }
+    if (strcmp(name, "speculate") == 0) {
+        return take_integer(field, 0, TRACE_SPECULATE_MAX, &line->speculate, why, why_bytes);
+    }
     if (strcmp(name, "workload") == 0) {
         return take_workload(field, line, why, why_bytes);
     }
@@ -124,7 +127,8 @@ static bool take_object(const cJSON *root, struct trace_line *line, char *why, s
 
 bool trace_line_parse(const char *text, struct trace_line *line, char *why, size_t why_bytes)
 {
-    struct trace_line parsed = {.prompt_tokens = -1, .output_tokens = -1, .concurrency = -1, .chunk_tokens = -1};
+    struct trace_line parsed = {
+        .prompt_tokens = -1, .output_tokens = -1, .concurrency = -1, .chunk_tokens = -1, .speculate = -1};
     const char *end = NULL;
     cJSON *root = cJSON_ParseWithOpts(text, &end, 1);
     if (root == NULL) {

@@ -8,7 +8,7 @@
 /* What a line says; numbers it does not mention are -1, text is "" or NULL. */
 struct trace_line {
     char *prompt; /* owned by the line */
-    int prompt_tokens, output_tokens, concurrency, chunk_tokens;
+    int prompt_tokens, output_tokens, concurrency, chunk_tokens, speculate;
     double arrival_ms;
     bool embeddings;
     char workload[64];
