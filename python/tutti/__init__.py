@@ -17,7 +17,7 @@ SUM, MAX, MIN = 0, 1, 2
 SHARE_DEVICE = 1  # several ranks on one GPU: for tests
 ONLY_COLLECTIVE_STREAM = 8  # a promise that makes small collectives quicker: see tutti.h
 DIRECT_FD = 4  # peers may map exportable VMM memory: whoever remaps it says so first, with suspend
-ERR_ARGUMENT, ERR_CAPTURE, ERR_DRIVER, ERR_MISMATCH = -1, -3, -4, -6  # of Error.status, the ones to act on
+ERR_ARGUMENT, ERR_UNSUPPORTED, ERR_CAPTURE, ERR_DRIVER, ERR_MISMATCH = -1, -2, -3, -4, -6  # of Error.status, the ones to act on
 ALLOW_VENDOR = 2  # NCCL or RCCL may take over where GPUs cannot share memory
 
 _ALLGATHER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -294,3 +294,6 @@ class Session:
             self.commit()
         else:
             self.abort()
+
+
+from .runner import Runner  # noqa: E402  (it needs what stands above)

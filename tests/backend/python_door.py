@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Python door on the host backend: collectives, memory, graphs, commits, sessions, suspend and resume, counters.
+"""The Python door on the host backend: collectives, memory, graphs, commits, sessions, suspend and resume, counters, the runner.
 
     TUTTI_LIBRARY=.../libtutti.so PYTHONPATH=python python3 tests/backend/python_door.py
 
@@ -113,6 +113,83 @@ class Rank:
         self.comm.free(mine)
         self.check_stats(allocs=1, frees=1)
 
+    def runner(self):
+        """Dense segments from graphs with attention called between them; what the callables raise; progress and counters."""
+        width, most = 8, 24
+        rows_of = ctypes.c_float * width
+        data = (rows_of * most)()
+        address, wants, told = ctypes.addressof(data), {"raise": False}, []
+        enqueue = library.tutti_host_enqueue
+        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        capturing = ctypes.c_int()
+
+        def attend(_argument):  # by the word: over real rows alone
+            for row in range(ctypes.c_uint32.from_address(runner.rows).value):
+                for column in range(width):
+                    data[row][column] += 1
+
+        work = function(attend)
+
+        def dense(rows, stream):
+            number = ctypes.c_uint64()
+            good(library.tutti_host_capture_info(ctypes.c_void_p(stream), ctypes.byref(capturing), ctypes.byref(number)))
+            if wants["raise"] and (capturing.value or wants["raise"] == "always"):
+                raise ValueError("no")
+            self.comm.all_reduce(address, address, rows * width, tutti.F32, stream=stream)
+
+        def attention(_rows, stream):
+            good(enqueue(ctypes.c_void_p(stream), work, None))
+
+        def step(rows):
+            for row in range(most):
+                for column in range(width):
+                    data[row][column] = row * 10 + column + rows + self.rank if row < rows else float("nan")
+            runner.run(rows, self.stream.value)
+            runner.finish(self.stream.value)
+            for row in range(rows):
+                for column in range(width):
+                    wanted = WORLD * (row * 10 + column + rows) + 1 + 1
+                    assert data[row][column] == wanted, f"row {row} of {rows}: {data[row][column]}, not {wanted}"
+
+        with tutti.Runner(self.comm, buckets=[2, 8, 16], name="door", progress=lambda *what: told.append(what)) as runner:
+            assert runner.segment(dense, padded=[(address, 4 * width)], name="dense") == 0
+            assert runner.segment(attention, eager=True) == 1
+            wants["raise"] = "captured"
+            runner.capture(self.stream.value)
+            assert [str(error) for error in runner.exceptions] == ["no"] * 3, runner.exceptions
+            assert all(bucket["state"] == "eager" and "dense" in bucket["reason"] for bucket in runner.buckets())
+            step(3)
+            wants["raise"] = False
+            runner.capture(self.stream.value, rows=7)
+            runner.capture(self.stream.value)
+            assert not runner.exceptions and told[-1] == ("done", 0, 2, 2) and told[0][0] == "warm up", told
+            for rows in (5, 1, 16, 20, 8, 17):
+                step(rows)
+            wants["raise"] = "always"
+            try:
+                runner.run(20, self.stream.value)
+            except ValueError as error:
+                assert str(error) == "no"
+            else:
+                raise AssertionError("nothing was raised")
+            wants["raise"] = False
+            runner.release(8)
+            runner.begin(6, self.stream.value)
+            runner.enter(1)
+            runner.end()
+            runner.finish(self.stream.value)
+            stats = runner.stats()
+            assert [bucket["state"] for bucket in runner.buckets()] == ["captured", "empty", "captured"]
+            for name, wanted in dict(runs=8, replayed_runs=4, oversize_runs=2, eager_runs=2, captures=3, warm_ups=1,
+                                     failed_captures=3, released=1, commit_sentence="").items():
+                assert stats[name] == wanted, f"{name} is {stats[name]}, not {wanted}"
+        try:
+            tutti.Runner(self.comm, buckets=[4, 2])
+        except tutti.Error as error:
+            assert error.status == tutti.ERR_ARGUMENT and "buckets[1]" in str(error), error
+        else:
+            raise AssertionError("buckets in any order")
+
     def run(self):
         graphs = [self.commits(), self.sessions()]
         self.refusals()
@@ -121,6 +198,7 @@ class Rank:
         assert protocol and chunks > 0 and reason, (protocol, chunks, reason)
         stats = self.comm.stats()
         assert stats["calls"]["all_reduce"] == self.calls and stats["calls"]["barrier"] == 2, stats
+        self.runner()
         for graph in graphs:
             library.tutti_host_graph_destroy(graph)
         library.tutti_host_stream_destroy(self.stream)
