@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/room.h"
 #include "collective/signature.h"
 
 #define ITEMS_MAX (1u << 20) /* of each kind: what a sane peer stays below */
@@ -14,18 +15,12 @@
 
 static void *add(void *array, size_t *room, uint32_t *count, size_t item_bytes)
 {
-    void *items = NULL;
-    memcpy(&items, array, sizeof(items));
-    if (*count == *room) {
-        size_t wanted = *room == 0 ? 64 : *room * 2;
-        items = *count < ITEMS_MAX ? realloc(items, wanted * item_bytes) : NULL;
-        if (items == NULL) {
-            return NULL;
-        }
-        memcpy(array, &items, sizeof(items));
-        *room = wanted;
+    unsigned char *items = NULL;
+    if (*count == ITEMS_MAX || !room_for(array, room, (size_t)*count + 1, item_bytes)) {
+        return NULL;
     }
-    void *item = (unsigned char *)items + (*count)++ * item_bytes;
+    memcpy(&items, array, sizeof(items));
+    void *item = items + (*count)++ * item_bytes;
     memset(item, 0, item_bytes);
     return item;
 }

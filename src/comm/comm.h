@@ -94,6 +94,9 @@ tutti_status comm_check(const tutti_comm *comm);
  * locks that its group_wake takes. */
 void comm_fail(tutti_comm *comm, const struct failure *failure);
 
+/* Out of memory for a collective call, in which the others count on this rank: the communicator's failure, and what it answers. */
+tutti_status comm_give_up(tutti_comm *comm, const char *call);
+
 /* The connection to the process of rank `root_rank` (as `peers` counts) has closed. `words`: why its creation failed, if it
  * said so, else NULL. Called by peers.c. */
 void comm_peer_gone(tutti_comm *comm, int root_rank, const struct failure *words);

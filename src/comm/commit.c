@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/room.h"
 #include "capture/share.h"
 #include "collective/signature.h"
 #include "comm/commit_part.h"
@@ -219,15 +220,6 @@ static void sessions_drop(struct commit *commit)
     }
 }
 
-/* The others count on what this rank cannot do. */
-static tutti_status cannot_take_part(tutti_comm *comm)
-{
-    struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, ""};
-    (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d is out of memory for tutti_commit", comm->rank);
-    comm_fail(comm, &failure);
-    return comm_check(comm);
-}
-
 /* Graphs that are gone on some rank are waited for on the others: where all ranks have destroyed them, that is no difference. */
 static bool look_again(struct commit *commit, bool last)
 {
@@ -249,7 +241,7 @@ static tutti_status commits_judge(struct commit **commits, int count, bool last,
         struct registry *registry = commit->comm->registry;
         status = ledger_judge(commit->views, commit->comm->world, commit->comm->rank, &commit->verdict);
         if (commit->verdict.direct == NULL || commit->verdict.dropped == NULL) {
-            return cannot_take_part(commit->comm);
+            return comm_give_up(commit->comm, "tutti_commit");
         }
         sessions_drop(commit);
         if (commit->verdict.mismatch) {
@@ -327,7 +319,7 @@ static tutti_status commits_try(tutti_comm *const *comms, int count, void (*coll
         ready = commits[each] != NULL && commit_pack(commits[each]);
     }
     tutti_status status = ready        ? commits_run(commits, count, last, again)
-                          : count == 1 ? cannot_take_part(comms[0])
+                          : count == 1 ? comm_give_up(comms[0], "tutti_commit")
                                        : commit_no_memory();
     for (int each = 0; each < count; each++) {
         if (commits[each] != NULL) {
@@ -396,17 +388,11 @@ struct names {
 
 static bool names_add(struct names *names, uint64_t name)
 {
-    if (names->count == names->room) {
-        size_t room = names->room == 0 ? 64 : names->room * 2;
-        uint64_t *grown = realloc(names->names, room * sizeof(*grown));
-        if (grown == NULL) {
-            return false;
-        }
-        names->names = grown;
-        names->room = room;
+    bool room = room_for(&names->names, &names->room, names->count + 1, sizeof(name));
+    if (room) {
+        names->names[names->count++] = name;
     }
-    names->names[names->count++] = name;
-    return true;
+    return room;
 }
 
 /* This rank's suspended calls. */
@@ -453,7 +439,7 @@ static tutti_status names_unpack(tutti_comm *comm, const struct ledger_view *vie
             room = names_add(names, views[rank].names[index]);
         }
     }
-    return room ? status : cannot_take_part(comm);
+    return room ? status : comm_give_up(comm, "tutti_resume");
 }
 
 static tutti_status names_exchange(tutti_comm *comm, struct names *names)
@@ -465,7 +451,7 @@ static tutti_status names_exchange(tutti_comm *comm, struct names *names)
     size_t bytes = 0;
     unsigned char *packed = ledger_pack(&ledger, &bytes);
     if (packed == NULL) {
-        return cannot_take_part(comm);
+        return comm_give_up(comm, "tutti_resume");
     }
     tutti_status status = comm_exchange_long(comm, packed, bytes, all, sizes);
     free(packed);
@@ -495,7 +481,7 @@ tutti_status comm_resume(tutti_comm *const *comms, int count)
         room = names_collect(comms[each], &names);
     }
     if (!room) {
-        status = count == 1 ? cannot_take_part(comms[0]) : commit_no_memory();
+        status = count == 1 ? comm_give_up(comms[0], "tutti_resume") : commit_no_memory();
     } else if (count == 1) {
         status = names_exchange(comms[0], &names);
     }

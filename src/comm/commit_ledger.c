@@ -4,30 +4,13 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/room.h"
 #include "collective/extent.h"
 #include "collective/signature.h"
 #include "comm/commit_part.h"
 #include "comm/memory.h"
 #include "memory/policy.h"
 #include "memory/symmetric.h"
-
-/* Room for one more pointer-sized or larger item; false without memory. */
-static bool room_for(void *array, size_t *room, size_t count, size_t item_bytes)
-{
-    void *items = NULL;
-    memcpy(&items, array, sizeof(items));
-    if (count < *room) {
-        return true;
-    }
-    size_t wanted = *room == 0 ? 64 : *room * 2;
-    items = realloc(items, wanted * item_bytes);
-    if (items == NULL) {
-        return false;
-    }
-    memcpy(array, &items, sizeof(items));
-    *room = wanted;
-    return true;
-}
 
 static void allocation_refuse(struct ledger_allocation *line, const char *reason)
 {
@@ -90,7 +73,7 @@ static tutti_status allocation_find(struct commit *commit, uint64_t address, int
     if (facts.bytes == 0) {
         return TUTTI_OK;
     }
-    if (!room_for(&commit->offered, &commit->offered_room, count, sizeof(*commit->offered))) {
+    if (!room_for(&commit->offered, &commit->offered_room, (size_t)count + 1, sizeof(*commit->offered))) {
         return commit_no_memory();
     }
     struct ledger_allocation *line = ledger_add_allocation(&commit->ledger);
@@ -261,7 +244,7 @@ static tutti_status buffer_describe(struct commit *commit, const struct operatio
 static tutti_status call_add(struct commit *commit, struct ticket *ticket)
 {
     uint32_t count = commit->ledger.head.calls;
-    if (!room_for(&commit->tickets, &commit->ticket_room, count, sizeof(struct ticket *))) {
+    if (!room_for(&commit->tickets, &commit->ticket_room, (size_t)count + 1, sizeof(struct ticket *))) {
         return commit_no_memory();
     }
     struct ledger_call *call = ledger_add_call(&commit->ledger);
@@ -290,7 +273,7 @@ static tutti_status call_add(struct commit *commit, struct ticket *ticket)
 static tutti_status graph_add(struct commit *commit, struct recorded *recorded)
 {
     uint32_t count = commit->ledger.head.graphs;
-    if (!room_for(&commit->graphs, &commit->graph_room, count, sizeof(struct recorded *))) {
+    if (!room_for(&commit->graphs, &commit->graph_room, (size_t)count + 1, sizeof(struct recorded *))) {
         return commit_no_memory();
     }
     struct ledger_graph *graph = ledger_add_graph(&commit->ledger);
@@ -396,11 +379,11 @@ static struct ticket **tickets_named(const struct registry *registry, size_t *co
     struct ticket **found = NULL;
     size_t room = 0;
     *count = 0;
-    bool enough = room_for(&found, &room, 0, sizeof(*found));
+    bool enough = room_for(&found, &room, 1, sizeof(*found));
     for (const struct recorded *each = registry->recorded; each != NULL; each = each->next) {
         for (struct ticket *ticket = each->first; ticket != NULL && enough; ticket = ticket->next) {
             if (ticket->state == TICKET_DIRECT || ticket->state == TICKET_SUSPENDED) {
-                enough = room_for(&found, &room, *count, sizeof(*found));
+                enough = room_for(&found, &room, *count + 1, sizeof(*found));
                 if (enough) {
                     found[(*count)++] = ticket;
                 }

@@ -7,50 +7,15 @@
 #include "capture/share.h"
 #include "collective/extent.h"
 #include "comm/commit_part.h"
-#include "comm/deadline.h"
+#include "comm/descriptor.h"
 #include "comm/memory.h"
-#include "comm/parcels.h"
 #include "comm/socket.h"
 
 /* -- what the peers offer --------------------------------------------------------------------------------------- */
 
-static bool other_process(const tutti_comm *comm, int rank)
-{
-    return comm->peers->sockets[comm->root_rank[rank]] >= 0;
-}
-
-/* Which communicator of the family, which of its exchanges, and which descriptor: the same on all ranks. */
-static void label_make(const tutti_comm *comm, uint32_t index, uint8_t label[MESH_LABEL_BYTES])
-{
-    uint64_t words[MESH_LABEL_BYTES / sizeof(uint64_t)] = {comm->segments[0]->inode,
-                                                           (uint64_t)(index + 1) << 32 | comm->exchange_round};
-    memcpy(label, words, sizeof(words));
-}
-
 static bool passes(const struct ledger_view *view, const bool *used, uint32_t index)
 {
     return index < view->head.allocations && used[index] && view->allocations[index].has_descriptor != 0;
-}
-
-static tutti_status descriptor_send(struct commit *commit, uint32_t index)
-{
-    tutti_comm *comm = commit->comm;
-    uint8_t label[MESH_LABEL_BYTES];
-    tutti_status status = TUTTI_OK;
-    label_make(comm, index, label);
-    for (int rank = 0; rank < comm->world && status == TUTTI_OK; rank++) {
-        if (other_process(comm, rank)) {
-            status = parcels_send(comm->peers, comm->root_rank[rank], label, commit->offered[index].fd);
-        }
-    }
-    if (status != TUTTI_OK) { /* the others count on it */
-        struct failure failure = {status, comm->rank, comm->rank, ""};
-        (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d: tutti_commit: %.200s", comm->rank,
-                       tutti_last_error());
-        comm_fail(comm, &failure);
-        status = comm_check(comm);
-    }
-    return status;
 }
 
 /* The share takes over the mapping. */
@@ -159,11 +124,9 @@ static void allocation_take(struct commit *commit, int rank, const bool *used, u
     }
     int fd = -1;
     tutti_status status = TUTTI_OK;
-    if (passes(view, used, index) && other_process(comm, rank)) {
-        uint8_t label[MESH_LABEL_BYTES];
+    if (passes(view, used, index) && descriptor_reaches(comm, rank)) {
         struct deadline deadline = deadline_in(comm->exchange_limit_ms, &comm->controls[comm->rank]->failure_state);
-        label_make(comm, index, label);
-        status = parcels_take(comm->peers, comm->root_rank[rank], label, &deadline, &fd);
+        status = descriptor_take(comm, rank, index, &deadline, &fd);
     }
     if (status == TUTTI_OK && commit->word.status == TUTTI_OK) {
         status = peer_take(commit, rank, index, fd);
@@ -184,9 +147,7 @@ tutti_status commit_take_allocations(struct commit *commit)
         used[rank] = calloc((size_t)count + 1, sizeof(bool));
         commit->shares[rank] = calloc((size_t)count + 1, sizeof(struct share *));
         if (used[rank] == NULL || commit->shares[rank] == NULL) {
-            struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, "a rank is out of memory for a commit"};
-            comm_fail(comm, &failure); /* the others count on its descriptors */
-            status = comm_check(comm);
+            status = comm_give_up(comm, "tutti_commit"); /* the others count on its descriptors */
             break;
         }
         ledger_mark_used(&commit->views[rank], &commit->verdict, used[rank]);
@@ -194,7 +155,7 @@ tutti_status commit_take_allocations(struct commit *commit)
     }
     for (uint32_t index = 0; index < most && status == TUTTI_OK; index++) {
         if (passes(&commit->views[comm->rank], used[comm->rank], index)) {
-            status = descriptor_send(commit, index);
+            status = descriptor_send(comm, index, commit->offered[index].fd, "tutti_commit");
         }
         for (int rank = 0; rank < comm->world && status == TUTTI_OK; rank++) {
             allocation_take(commit, rank, used[rank], index);

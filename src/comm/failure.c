@@ -40,6 +40,14 @@ void comm_fail(tutti_comm *comm, const struct failure *failure)
     wake(comm);
 }
 
+tutti_status comm_give_up(tutti_comm *comm, const char *call)
+{
+    struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, ""};
+    (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d is out of memory for %s", comm->rank, call);
+    comm_fail(comm, &failure);
+    return comm_check(comm);
+}
+
 tutti_status comm_check(const tutti_comm *comm)
 {
     if (comm == NULL) {

@@ -22,7 +22,8 @@
 
 #include "base/error.h"
 #include "comm/commit.h"
-#include "comm/parcels.h"
+#include "comm/descriptor.h"
+#include "comm/mesh.h"
 #include "comm/socket.h"
 #include "memory/policy.h"
 #include "memory/segment.h"
@@ -127,18 +128,6 @@ static void alloc_begin(struct transaction *transaction, size_t bytes, bool has_
     transaction->mine.has_descriptor = transaction->fd >= 0;
 }
 
-static bool other_process(const tutti_comm *comm, int rank)
-{
-    return comm->peers->sockets[comm->root_rank[rank]] >= 0;
-}
-
-/* Which communicator of the family, and which of its exchanges: both the same on all ranks. */
-static void label_make(const tutti_comm *comm, uint8_t label[MESH_LABEL_BYTES])
-{
-    uint64_t words[MESH_LABEL_BYTES / sizeof(uint64_t)] = {comm->segments[0]->inode, comm->exchange_round};
-    memcpy(label, words, sizeof(words));
-}
-
 /* The same on all ranks: nothing has been said to any yet. */
 static tutti_status call_check(tutti_comm *comm, int32_t verb)
 {
@@ -150,44 +139,18 @@ static tutti_status call_check(tutti_comm *comm, int32_t verb)
     return status;
 }
 
-/* Every rank sends all of its descriptors before it waits for one. Whoever cannot send leaves the others without what they
- * count on: that ends the communicator. */
-static tutti_status descriptors_send(struct transaction *transaction)
-{
-    tutti_comm *comm = transaction->comm;
-    uint8_t label[MESH_LABEL_BYTES];
-    label_make(comm, label);
-    tutti_status status = TUTTI_OK;
-    for (int rank = 0; rank < comm->world && transaction->fd >= 0 && status == TUTTI_OK; rank++) {
-        if (other_process(comm, rank)) {
-            status = parcels_send(comm->peers, comm->root_rank[rank], label, transaction->fd);
-        }
-    }
-    if (status != TUTTI_OK) {
-        struct failure failure = {status, comm->rank, comm->rank, ""};
-        (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d: tutti_alloc: %.200s", comm->rank,
-                       tutti_last_error());
-        comm_fail(comm, &failure);
-        status = comm_check(comm);
-    }
-    return status;
-}
-
 /* Takes them all, also once one has failed: nobody else comes for them. */
 static tutti_status descriptors_take(struct transaction *transaction)
 {
     tutti_comm *comm = transaction->comm;
-    uint8_t label[MESH_LABEL_BYTES];
-    label_make(comm, label);
     struct deadline deadline = deadline_in(comm->exchange_limit_ms, &comm->controls[comm->rank]->failure_state);
     tutti_status first = TUTTI_OK;
     char sentence[ERROR_SENTENCE_BYTES] = "";
     for (int rank = 0; rank < comm->world; rank++) {
-        if (!other_process(comm, rank) || transaction->words[rank].has_descriptor == 0) {
+        if (!descriptor_reaches(comm, rank) || transaction->words[rank].has_descriptor == 0) {
             continue;
         }
-        tutti_status status =
-            parcels_take(comm->peers, comm->root_rank[rank], label, &deadline, &transaction->descriptors[rank]);
+        tutti_status status = descriptor_take(comm, rank, 0, &deadline, &transaction->descriptors[rank]);
         if (first == TUTTI_OK && status != TUTTI_OK) {
             first = status;
             (void)snprintf(sentence, sizeof(sentence), "%s", tutti_last_error());
@@ -281,16 +244,6 @@ static void transaction_end(struct transaction *transaction)
     free(transaction);
 }
 
-/* The others must not wait for a rank that cannot take part. */
-static tutti_status cannot_take_part(tutti_comm *comm, int32_t verb)
-{
-    struct failure failure = {TUTTI_ERR_SYSTEM, comm->rank, comm->rank, ""};
-    (void)snprintf(failure.sentence, sizeof(failure.sentence), "rank %d is out of memory for %s", comm->rank,
-                   verb_name(verb));
-    comm_fail(comm, &failure);
-    return comm_check(comm);
-}
-
 /* The communicator's own failure, if it has failed, is told apart from what the ranks agree on. */
 static tutti_status words_exchange(struct transaction *transaction, bool *failed)
 {
@@ -310,7 +263,8 @@ static tutti_status alloc_run(struct transaction *transaction)
         }
         return status;
     }
-    status = descriptors_send(transaction);
+    /* Every rank sends its descriptor before it waits for one. */
+    status = transaction->fd >= 0 ? descriptor_send(transaction->comm, 0, transaction->fd, "tutti_alloc") : TUTTI_OK;
     if (status != TUTTI_OK) {
         abandon(transaction);
         return status;
@@ -344,7 +298,7 @@ tutti_status comm_alloc(tutti_comm *comm, size_t bytes, void **pointer)
     }
     struct transaction *transaction = transaction_begin(comm);
     if (transaction == NULL) {
-        return cannot_take_part(comm, VERB_ALLOC);
+        return comm_give_up(comm, verb_name(VERB_ALLOC));
     }
     alloc_begin(transaction, bytes, pointer != NULL);
     status = alloc_run(transaction);
@@ -426,7 +380,7 @@ tutti_status comm_free(tutti_comm *comm, void *pointer)
     }
     struct transaction *transaction = transaction_begin(comm);
     if (transaction == NULL) {
-        return cannot_take_part(comm, VERB_FREE);
+        return comm_give_up(comm, verb_name(VERB_FREE));
     }
     free_begin(transaction, pointer);
     comm->ops->group_settle(comm->group);

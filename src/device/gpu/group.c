@@ -258,6 +258,24 @@ void group_stream_close(struct group *group)
     }
 }
 
+tutti_status group_counters_fetch(struct group *group, size_t offset, uint64_t counters[TUTTI_LANES_MAX])
+{
+    const struct driver *driver = group->device->driver;
+    const struct arena *own = &group->arenas[group->options.rank];
+    tutti_status status = TUTTI_OK;
+    for (int lane = 0; lane < group->options.lanes && status == TUTTI_OK; lane++) {
+        driver_address from = own->address + (size_t)lane * group->lane_bytes + offset;
+        status = DRIVER(driver, copy_to_host, &group->page->counters[lane], from, sizeof(uint64_t), group->stream);
+    }
+    if (status == TUTTI_OK) {
+        status = DRIVER(driver, stream_synchronize, group->stream);
+    }
+    for (int lane = 0; lane < group->options.lanes && status == TUTTI_OK; lane++) {
+        counters[lane] = __atomic_load_n(&group->page->counters[lane], __ATOMIC_RELAXED);
+    }
+    return status;
+}
+
 void group_dissolve(struct group *group)
 {
     struct device *device = group->device;

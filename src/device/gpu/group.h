@@ -98,6 +98,10 @@ tutti_status gpu_group_stream(struct group *group, const void *stream, struct de
 tutti_status group_stream_open(struct group *group);
 void group_stream_close(struct group *group);
 
+/* One counter of this rank's arena, at `offset` of each lane's head, over that stream. The device answers when it is through with what came
+ * before. DRIVER. */
+tutti_status group_counters_fetch(struct group *group, size_t offset, uint64_t counters[TUTTI_LANES_MAX]);
+
 /* Undoes what creation has done so far, also half-way. Nobody uses the group's memory any more, and no kernel of it runs. In
  * the device's context. Frees the group. */
 void group_dissolve(struct group *group);

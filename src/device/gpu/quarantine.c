@@ -31,25 +31,14 @@ static struct group *quarantined;
 
 /* -- waiting for this rank's own calls ----------------------------------------------------------------- */
 
-/* Fetches the counters of the lanes that have had eager calls. False if the device answers no more. */
-static bool counters_fetch(struct group *group)
+/* Whether all eager calls have ended, or the device answers no more. */
+static bool calls_over(struct group *group)
 {
-    const struct driver *driver = group->device->driver;
-    const struct arena *own = &group->arenas[group->options.rank];
-    bool answers = true;
-    for (int lane = 0; lane < group->options.lanes && answers; lane++) {
-        driver_address from = own->address + (size_t)lane * group->lane_bytes + offsetof(struct arena_head, eager);
-        answers = driver->copy_to_host(&group->page->counters[lane], from, sizeof(uint64_t), group->stream) == 0;
-    }
-    return answers && driver->stream_synchronize(group->stream) == 0;
-}
-
-static bool calls_complete(const struct group *group)
-{
+    uint64_t ended[TUTTI_LANES_MAX];
+    bool answers = group_counters_fetch(group, offsetof(struct arena_head, eager), ended) == TUTTI_OK;
     bool complete = true;
-    for (int lane = 0; lane < group->options.lanes; lane++) {
-        uint64_t ended = __atomic_load_n(&group->page->counters[lane], __ATOMIC_RELAXED);
-        complete = complete && ended >= group->launched[lane] * EPOCH_UNITS;
+    for (int lane = 0; lane < group->options.lanes && answers; lane++) {
+        complete = complete && ended[lane] >= group->launched[lane] * EPOCH_UNITS;
     }
     return complete;
 }
@@ -60,7 +49,7 @@ static void calls_await(struct group *group)
     if (group_stream_open(group) != TUTTI_OK) {
         return; /* a device that gives no stream runs no kernel either */
     }
-    while (counters_fetch(group) && !calls_complete(group)) {
+    while (!calls_over(group)) {
         const struct timespec pause = {0, pause_ns};
         (void)gpu_group_poll(group); /* a failure ends the waits of our kernels */
         (void)nanosleep(&pause, NULL);

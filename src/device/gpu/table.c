@@ -56,33 +56,14 @@ tutti_status gpu_group_entries_write(struct group *group, const struct direct_en
     return status;
 }
 
-/* Fetches one counter of all lanes. The device answers when it is through with what came before. */
-static tutti_status counters_fetch(struct group *group, size_t offset, uint64_t counters[TUTTI_LANES_MAX])
-{
-    const struct driver *driver = group->device->driver;
-    const struct arena *own = &group->arenas[group->options.rank];
-    tutti_status status = TUTTI_OK;
-    for (int lane = 0; lane < group->options.lanes && status == TUTTI_OK; lane++) {
-        driver_address from = own->address + (size_t)lane * group->lane_bytes + offset;
-        status = DRIVER(driver, copy_to_host, &group->page->counters[lane], from, sizeof(uint64_t), group->stream);
-    }
-    if (status == TUTTI_OK) {
-        status = DRIVER(driver, stream_synchronize, group->stream);
-    }
-    for (int lane = 0; lane < group->options.lanes && status == TUTTI_OK; lane++) {
-        counters[lane] = __atomic_load_n(&group->page->counters[lane], __ATOMIC_RELAXED);
-    }
-    return status;
-}
-
 /* Those that left first: if as many had entered a moment later, nobody was in between. */
 static tutti_status blocks_look(struct group *group, bool *quiet)
 {
     uint64_t left[TUTTI_LANES_MAX] = {0};
     uint64_t entered[TUTTI_LANES_MAX] = {0};
-    tutti_status status = counters_fetch(group, offsetof(struct arena_head, left), left);
+    tutti_status status = group_counters_fetch(group, offsetof(struct arena_head, left), left);
     if (status == TUTTI_OK) {
-        status = counters_fetch(group, offsetof(struct arena_head, entered), entered);
+        status = group_counters_fetch(group, offsetof(struct arena_head, entered), entered);
     }
     *quiet = memcmp(left, entered, sizeof(left)) == 0;
     return status;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/room.h"
 #include "device/host/graph.h"
 
 enum state { ACTIVE, INVALIDATED, OVER };
@@ -34,15 +35,19 @@ struct capture {
     pid_t thread_id; /* the same for sentences */
 
     struct capture_part **parts; /* by track, [0] is where it began; NULL: the stream was destroyed */
-    uint32_t part_count, part_capacity;
+    uint32_t part_count;
+    size_t part_capacity;
 
     tutti_host_graph *graph;
     struct node *nodes;
-    uint64_t node_count, node_capacity;
+    uint64_t node_count;
+    size_t node_capacity;
     uint32_t *edges; /* the earlier node of each */
-    uint64_t edge_count, edge_capacity;
+    uint64_t edge_count;
+    size_t edge_capacity;
     struct chain *chains;
-    uint64_t chain_count, chain_capacity;
+    uint64_t chain_count;
+    size_t chain_capacity;
 
     char reason[256];  /* what invalidated it */
     char refused[128]; /* the first operation refused afterwards; "" if there was none */
@@ -87,24 +92,6 @@ static void release(struct capture *capture)
     }
 }
 
-/* Room for one more item of `item_bytes`; false without memory, and nothing has changed. */
-static bool reserve(void *array, uint64_t *capacity, uint64_t count, size_t item_bytes)
-{
-    if (count <= *capacity) {
-        return true;
-    }
-    uint64_t wanted = *capacity * 2 > count ? *capacity * 2 : count + 8;
-    void *items = NULL;
-    memcpy(&items, array, sizeof(items));
-    items = realloc(items, wanted * item_bytes);
-    if (items == NULL) {
-        return false;
-    }
-    memcpy(array, &items, sizeof(items));
-    *capacity = wanted;
-    return true;
-}
-
 static void join_track(struct capture *capture, struct capture_part *part)
 {
     part->track = capture->part_count;
@@ -114,10 +101,8 @@ static void join_track(struct capture *capture, struct capture_part *part)
 
 static bool reserve_track(struct capture *capture)
 {
-    uint64_t capacity = capture->part_capacity;
-    bool room = reserve(&capture->parts, &capacity, (uint64_t)capture->part_count + 1, sizeof(struct capture_part *));
-    capture->part_capacity = (uint32_t)capacity;
-    return room;
+    return room_for(&capture->parts, &capture->part_capacity, (size_t)capture->part_count + 1,
+                    sizeof(struct capture_part *));
 }
 
 /* The streams leave, and what is left is a name for captured events. Returns the graph, for the caller to hand out, or to
@@ -274,10 +259,10 @@ static struct chain *chain_find(struct capture *capture, const void *key, bool *
 
 static bool reserve_node(struct capture *capture, struct capture_part *part)
 {
-    return reserve(&capture->nodes, &capture->node_capacity, capture->node_count + 1, sizeof(struct node)) &&
-           reserve(&capture->edges, &capture->edge_capacity, capture->edge_count + part->dependencies.count + 1,
-                   sizeof(uint32_t)) &&
-           reserve(&capture->chains, &capture->chain_capacity, capture->chain_count + 1, sizeof(struct chain)) &&
+    return room_for(&capture->nodes, &capture->node_capacity, capture->node_count + 1, sizeof(struct node)) &&
+           room_for(&capture->edges, &capture->edge_capacity, capture->edge_count + part->dependencies.count + 1,
+                    sizeof(uint32_t)) &&
+           room_for(&capture->chains, &capture->chain_capacity, capture->chain_count + 1, sizeof(struct chain)) &&
            dependencies_reserve(&part->dependencies, 1) && graph_reserve(capture->graph);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/room.h"
 #include "device/host/capture.h"
 #include "device/host/frame.h"
 #include "device/host/queue.h"
@@ -23,7 +24,8 @@ struct launch {
 struct tutti_host_graph {
     /* Fixed once the capture has ended; a launch reads them without a lock. */
     struct task *nodes;
-    uint64_t count, capacity;
+    uint64_t count;
+    size_t capacity;
     uint64_t functions, collectives, children, edges;
 
     _Atomic uint32_t references; /* the user, launches, parents */
@@ -51,17 +53,7 @@ tutti_host_graph *graph_create(void)
 
 bool graph_reserve(tutti_host_graph *graph)
 {
-    if (graph->count < graph->capacity) {
-        return true;
-    }
-    uint64_t capacity = graph->capacity == 0 ? 32 : graph->capacity * 2;
-    struct task *nodes = realloc(graph->nodes, capacity * sizeof(*nodes));
-    if (nodes == NULL) {
-        return false;
-    }
-    graph->nodes = nodes;
-    graph->capacity = capacity;
-    return true;
+    return room_for(&graph->nodes, &graph->capacity, graph->count + 1, sizeof(*graph->nodes));
 }
 
 uint32_t graph_append(tutti_host_graph *graph, const struct task *task, enum task_kind kind, uint32_t edges)
