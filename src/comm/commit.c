@@ -26,7 +26,6 @@
 #include "capture/share.h"
 #include "collective/signature.h"
 #include "comm/commit_part.h"
-#include "comm/socket.h"
 
 void commit_note(struct commit *commit, tutti_status status)
 {
