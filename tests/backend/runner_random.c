@@ -480,13 +480,14 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
 
 int main(int argc, char **argv)
 {
+    static const int worlds[] = {1, 2, 2, 3, 3, 4, 5, 8};
     static const int programs[] = {2, 20, 1000}, steps[] = {50, 150, 400};
     enum ranks_mode mode = argc > 1 && strcmp(argv[1], "threads") == 0 ? RANKS_THREADS : RANKS_PROCESSES;
     uint64_t seed = ranks_seed();
     for (int number = 0; number < programs[effort()]; number++) {
         struct plan plan = {.seed = seed + (uint64_t)number, .steps = steps[effort()]};
         uint64_t draws = plan.seed;
-        int world = 1 + (int)(ranks_random(&draws) % 4);
+        int world = worlds[ranks_random(&draws) % (sizeof(worlds) / sizeof(worlds[0]))];
         printf("program %d: seed %" PRIu64 ", %d ranks\n", number, plan.seed, world);
         (void)fflush(stdout);
         ranks_run(mode, world, 240, run_rank, &plan);
