@@ -56,7 +56,7 @@ static void peer_late(tutti_comm *comm, int rank)
     struct failure failure = {TUTTI_ERR_TIMEOUT, comm->rank, rank, ""};
     (void)snprintf(failure.sentence, sizeof(failure.sentence),
                    "rank %d waited %u ms for rank %d to make the same call (tutti_comm_create or _split, tutti_alloc, "
-                   "tutti_free, tutti_commit, ..)",
+                   "tutti_free, tutti_commit, a runner's capture, ..)",
                    comm->rank, comm->exchange_limit_ms, rank);
     comm_fail(comm, &failure);
 }

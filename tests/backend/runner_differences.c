@@ -249,6 +249,28 @@ static void one_is_cold(struct party *party)
     close_it(party);
 }
 
+/* A callback that fails on all ranks ends the run, and nothing else: the next one is whole. So with the warm-up, and the next capture. */
+static void all_fail(struct party *party)
+{
+    const tutti_runner_options options = usual();
+    open_with(party, &options);
+    party->fail_local = 1;
+    expect(TUTTI_ERR_UNSUPPORTED, capture(party));
+    said(tutti_last_error(), "usual: rank 0 cannot capture: rank 0: usual, segment \"local\" over 4 rows: its callback "
+                             "returned TUTTI_ERR_UNSUPPORTED");
+    CHECK(stats_of(party).captures == 0 && stats_of(party).warm_ups == 0, "rank %d", party->rank);
+    good(capture(party));
+    CHECK(stats_of(party).captures == 2 && stats_of(party).warm_ups == 1, "rank %d", party->rank);
+    party->fail_local = 1;
+    expect(TUTTI_ERR_UNSUPPORTED, tutti_runner_run(party->runner, 7, party->stream));
+    expect(TUTTI_ERR_ARGUMENT, tutti_runner_end(party->runner));
+    CHECK(stats_of(party).runs == 0, "rank %d: a run that failed is counted", party->rank);
+    good(tutti_runner_run(party->runner, 7, party->stream));
+    good(tutti_runner_run(party->runner, 3, party->stream));
+    CHECK(stats_of(party).runs == 2, "rank %d", party->rank);
+    close_it(party);
+}
+
 /* -- the caller's own ------------------------------------------------------------------------------------------------------ */
 
 static void own_captures_differ(struct party *party)
@@ -338,8 +360,9 @@ static void peer_is_gone(struct party *party)
 
 static void run_rank(int rank, int world, const char *rendezvous, void *user)
 {
-    static void (*const scenes[])(struct party *) = {other_segments, other_options,         one_cannot,  one_is_cold,
-                                                     own_commits,    lazy_beside_a_session, peer_is_gone};
+    static void (*const scenes[])(struct party *) = {other_segments,        other_options, one_cannot,
+                                                     one_is_cold,           all_fail,      own_commits,
+                                                     lazy_beside_a_session, peer_is_gone};
     static struct party party;
     party.rank = rank;
     party.comm = ranks_comm(rank, world, rendezvous);
