@@ -21,8 +21,12 @@
 
 /* Leaves the function with the status of a call that failed. */
 #define TRY(call)                                                                                                      \
-    for (tutti_status tried = (call); tried != TUTTI_OK;)                                                              \
-    return tried
+    do {                                                                                                               \
+        tutti_status tried = (call);                                                                                   \
+        if (tried != TUTTI_OK) {                                                                                       \
+            return tried;                                                                                              \
+        }                                                                                                              \
+    } while (0)
 
 struct engine {
     int rank, wrong;
