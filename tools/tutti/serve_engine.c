@@ -34,7 +34,9 @@ static const struct forward_plan *plan_for(const struct engine_segment *segment,
         }
     }
     struct forward_plan *plan = segment->eager ? runner->ragged : runner->wide;
-    plan->rows = rows;
+    if (plan->rows != rows) { /* the step's first work of it: nothing reads it yet */
+        plan->rows = rows;
+    }
     return plan;
 }
 
