@@ -106,6 +106,8 @@ int main(void)
     }
     const char *const real[] = {"--ranks", "2", "--speculate", "1", "--numerics", "real", NULL};
     check(trace, real, false);
+    const char *const lazy[] = {"--ranks", "3", "--speculate", "2", "--lazy", NULL};
+    check(trace, lazy, false);
     write_trace(trace, ", \"speculate\": 4"); /* one workload of the two */
     const char *const as_the_trace_says[] = {"--ranks", "2", NULL};
     check(trace, as_the_trace_says, false);

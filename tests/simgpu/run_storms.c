@@ -91,8 +91,9 @@ int main(void)
     (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)(seed % 1000000007u));
     write_trace(trace);
     check_experts(trace);
-    const char *arguments[] = {TUTTI_TOOL, "run", "--backend", "cuda",   "--ranks", "2",      "--layers", "1",
-                               "--trace",  trace, "--storm",   "--seed", number,    "--json", path,       NULL};
+    const char *arguments[] = {TUTTI_TOOL, "run",         "--backend", "cuda",    "--ranks", "2",    "--layers",
+                               "1",        "--trace",     trace,       "--storm", "--seed",  number, "--json",
+                               path,       "--speculate", "3",         "--lazy",  NULL};
     struct command_result result = command_run(arguments, NULL, 280);
     CHECK(result.code == 0, "exit code %d: %s%s", result.code, result.error, result.out);
     check_file(path);

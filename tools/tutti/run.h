@@ -17,6 +17,7 @@ struct run_options {
     int draft_layers;      /* of it; 0: half of the model's */
     enum numerics numerics;
     bool storm;
+    bool lazy;         /* buckets are captured when they are first met, not at the start */
     bool share_device; /* ranks may share a GPU */
     uint64_t seed;     /* of the storm */
 };

@@ -34,6 +34,7 @@ static const char help[] =
     "  --trace FILE            JSON lines {\"prompt\" | \"prompt_tokens\", \"output_tokens\", \"arrival_ms\"}\n"
     "  --numerics exact|real   exact (default): same bits for any rank count, proved; real: bf16 collectives,\n"
     "                          teacher-forced (tokens, and a mixture's experts), within a stated bound\n"
+    "  --lazy                  graphs are captured when a step first needs them, while serving, not all at the start\n"
     "  --speculate K           once more, with a draft model that proposes K tokens for each sequence in a step; 1 to "
     "16\n"
     "  --draft-layers D        the draft is the model's first D layers; half of them. Made-up weights leave a draft "
@@ -56,6 +57,7 @@ static const struct option long_options[] = {
     {"layers", required_argument, NULL, 'l'},
     {"trace", required_argument, NULL, 't'},
     {"numerics", required_argument, NULL, 'n'},
+    {"lazy", no_argument, NULL, 'L'},
     {"speculate", required_argument, NULL, 'k'},
     {"draft-layers", required_argument, NULL, 'D'},
     {"storm", no_argument, NULL, 's'},
@@ -128,6 +130,9 @@ static int take_option(int letter, const char *value, struct run_options *option
         return EXIT_CODE_OK;
     case 'd':
         options->share_device = true;
+        return EXIT_CODE_OK;
+    case 'L':
+        options->lazy = true;
         return EXIT_CODE_OK;
     case 'm':
         options->model = value;

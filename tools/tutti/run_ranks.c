@@ -144,6 +144,7 @@ bool run_rank_serve(const struct phase_rank *self)
     struct serve_options graphs = eager;
     graphs.slot = BOARD_GRAPH;
     graphs.way = ENGINE_WHOLE;
+    graphs.lazy = self->run->options.lazy;
     good = good && serve_pass(self, &graphs, &rank);
     graphs.slot = BOARD_PIECEWISE;
     graphs.way = ENGINE_PIECEWISE;
