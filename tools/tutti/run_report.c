@@ -128,9 +128,9 @@ static void print_table(const struct figures figures[WAYS_MAX], int ways)
         {"  eager", 0, ROWS(figures, runners.eager_steps)},
         {"  of them above the buckets", 0, ROWS(figures, runners.oversize_steps)},
         {"buckets captured", 0, ROWS(figures, runners.captures)},
-        {"  all at the start, ms", 1, ROWS(figures, start_ms)},
-        {"  of that capturing, ms", 1, ROWS(figures, runners.capture_ms)},
-        {"  of that committing, ms", 1, ROWS(figures, runners.commit_ms)},
+        {"  one warm-up each runner, ms", 1, ROWS(figures, runners.warm_up_ms)},
+        {"  capturing, ms", 1, ROWS(figures, runners.capture_ms)},
+        {"  committing, ms", 1, ROWS(figures, runners.commit_ms)},
     };
     print_rows(rows, sizeof(rows) / sizeof(rows[0]), ways);
     const struct row large[] = {
