@@ -86,8 +86,8 @@ static tutti_status segment_add(struct engine_runner *runner, int first, int cou
     *segment = (struct engine_segment){runner, first, count, eager};
     tutti_padded padded[3];
     char name[32];
-    if (count > 1) {
-        (void)snprintf(name, sizeof(name), "pass");
+    if (count > 1 || first == 2 * runner->engine->model->shape.layers + 1) {
+        (void)snprintf(name, sizeof(name), "%s", count > 1 ? "pass" : "head");
     } else {
         (void)snprintf(name, sizeof(name), "%s %d", eager ? "attention" : "dense", first / 2);
     }
