@@ -9,7 +9,7 @@
 #define HALF_BYTES_LEAST ((size_t)256 << 10)
 #define HALF_ALIGN 4096u
 #define VEC_BYTES 16u
-#define LEAN_WORLD_MAX 3 /* as in kernels/one_shot.cu: one thread a vector */
+#define LEAN_WORLD_MAX 3 /* as in kernels/one_shot.cu: one thread a vector, as in kernels/ring.h for any world */
 #define BLOCKS_MOST 128u /* more never paid */
 /* H200, 2 and 4 GPUs. An all_reduce of 4 MB is no quicker directly, and 2 us slower staged than by itself; from 8 MB on it is quicker either
  * way. Staged copies and scatters are further from the wire. */
@@ -103,13 +103,41 @@ static void cut(struct gpu_choice *choice, size_t units, size_t most, size_t ali
     what " wherever all ranks find that they can: buffers aligned to 16 bytes, of tutti_alloc's at one place on "      \
          "all ranks, or captured and committed; else " staged
 
-/* Rounds of at most `most` units: an odd number of them. False where that is too short for the direct protocol, or cannot be cut
- * so. `bytes`: of the whole message. */
-static bool choose_direct(struct gpu_choice *choice, enum gpu_protocol protocol, const struct gpu_terms *terms,
-                          size_t bytes, size_t units, size_t most, size_t align_units)
+/* False where the message is too short for the direct protocol. `bytes`: of the whole message. */
+static bool wants_direct(enum gpu_protocol protocol, const struct gpu_terms *terms, size_t bytes)
 {
     size_t least = protocol == GPU_DIRECT ? terms->direct_reduce_bytes_min : terms->direct_bytes_min;
-    if (least == 0 || bytes < least) {
+    return least != 0 && bytes >= least;
+}
+
+/* Of a round, as much of a slot (kernels/ring.h) as a grid takes with one vector a thread: with a few more, most threads would wait for those
+ * that have two. */
+static size_t ring_slot_bytes(const struct gpu_terms *terms)
+{
+    size_t slot_bytes = round_down(terms->half_bytes / (RING_AREAS(terms->world) * (size_t)terms->world), VEC_BYTES);
+    size_t grid_bytes = (size_t)BLOCKS_MOST * KERNEL_THREADS_MAX * VEC_BYTES;
+    return slot_bytes < grid_bytes ? slot_bytes : grid_bytes;
+}
+
+/* Rounds through a ring (kernels/ring.h) of `most` units each, the last one shorter. */
+static bool choose_ring(struct gpu_choice *choice, enum gpu_protocol protocol, const struct gpu_terms *terms,
+                        size_t bytes, size_t units, size_t most)
+{
+    if (most == 0 || !wants_direct(protocol, terms, bytes) || (units + most - 1) / most > UINT32_MAX) {
+        return false;
+    }
+    choice->protocol = protocol;
+    choice->launches = 1;
+    choice->launch_units = most;
+    choice->rounds = (uint32_t)((units + most - 1) / most);
+    return true;
+}
+
+/* Rounds of at most `most` units, as they take the halves in turns: an odd number of them. False where that cannot be cut so. */
+static bool choose_turns(struct gpu_choice *choice, enum gpu_protocol protocol, const struct gpu_terms *terms,
+                         size_t bytes, size_t units, size_t most, size_t align_units)
+{
+    if (!wants_direct(protocol, terms, bytes)) {
         return false;
     }
     size_t parts = (units + align_units - 1) / align_units;
@@ -135,13 +163,14 @@ static void choose_all_reduce(struct gpu_choice *choice, const struct operation 
     size_t slot_bytes = round_down(terms->half_bytes / world, VEC_BYTES);
     size_t shard_bytes = round_down(terms->half_bytes / (2 * world), VEC_BYTES);
     size_t most = shard_bytes * world / unit_bytes;
+    size_t ring_most = ring_slot_bytes(terms) * world / unit_bytes;
     size_t bytes = size_product(operation->count, unit_bytes);
     if (operation->count <= terms->one_shot_bytes_max / unit_bytes) {
         choice->protocol = GPU_ONE_SHOT;
         choice->reason = "small: every rank sends all to all, and one hop beats fewer bytes";
         cut(choice, operation->count, slot_bytes / unit_bytes, VEC_BYTES / unit_bytes);
-    } else if (choose_direct(choice, GPU_DIRECT, terms, bytes, operation->count, most, VEC_BYTES / unit_bytes)) {
-        choice->reason = DIRECT_REASON("the ranks read and write each other's buffers", "each element is staged twice");
+    } else if (choose_ring(choice, GPU_DIRECT, terms, bytes, operation->count, ring_most)) {
+        choice->reason = DIRECT_REASON("the ranks write to each other's results", "each element is staged twice");
     } else {
         choice->protocol = GPU_TWO_SHOT;
         choice->reason = "larger: each element is reduced by one rank and sent on by it";
@@ -153,8 +182,9 @@ static void choose_reduce_scatter(struct gpu_choice *choice, const struct operat
                                   const struct gpu_terms *terms, size_t unit_bytes)
 {
     size_t most = round_down(terms->half_bytes / (size_t)terms->world, VEC_BYTES) / unit_bytes;
+    size_t ring_most = ring_slot_bytes(terms) / unit_bytes;
     size_t bytes = size_product(operation->count, unit_bytes * (size_t)terms->world);
-    if (choose_direct(choice, GPU_DIRECT_SCATTER, terms, bytes, operation->count, most, VEC_BYTES / unit_bytes)) {
+    if (choose_ring(choice, GPU_DIRECT_SCATTER, terms, bytes, operation->count, ring_most)) {
         choice->reason = DIRECT_REASON("the ranks read each other's inputs", "every rank sends each peer its block");
     } else {
         choice->protocol = GPU_REDUCE_SCATTER;
@@ -173,7 +203,7 @@ static void choose_copy(struct gpu_choice *choice, const struct operation *opera
         choice->protocol = GPU_WORDS;
         choice->reason = "smallest: every word travels with a flag of its own";
         cut(choice, operation->count, WORDS_BYTES_MAX, 4);
-    } else if (gathers && choose_direct(choice, GPU_DIRECT_GATHER, terms, bytes, operation->count, most, COPY_ALIGN)) {
+    } else if (gathers && choose_turns(choice, GPU_DIRECT_GATHER, terms, bytes, operation->count, most, COPY_ALIGN)) {
         choice->reason =
             DIRECT_REASON("the ranks write to each other's results", "in lines with a mask through the staging");
     } else {
@@ -249,18 +279,26 @@ struct tile_row {
 static const struct tile_row lean_tiles[] = {{32769, 9}, {8193, 8}, {4097, 7}, {0, 6}};
 static const struct tile_row spread_tiles[] = {{4097, 6}, {0, 5}};
 static const struct tile_row shard_tiles[] = {{32769, 8}, {4097, 6}, {1025, 5}, {513, 4}, {0, 5}};
+static const struct tile_row ring_tiles[] = {
+    {32769, 9}, {16385, 8}, {8193, 7}, {0, 6}}; /* of a round: all blocks, then all threads */
 static const struct tile_row copy_tiles[] = {{8193, 6}, {0, 5}};
 static const struct tile_row other_tiles[] = {{0, 5}};
+
+static bool is_ring(enum gpu_protocol protocol)
+{
+    return protocol == GPU_DIRECT || protocol == GPU_DIRECT_SCATTER;
+}
 
 static unsigned tile_of(enum gpu_protocol protocol, bool lean, unsigned world, uint64_t vecs)
 {
     const struct tile_row *row = other_tiles;
-    if (protocol == GPU_ONE_SHOT && lean) {
+    if (is_ring(protocol)) {
+        row = ring_tiles;
+    } else if (protocol == GPU_ONE_SHOT && lean) {
         row = lean_tiles;
     } else if (protocol == GPU_ONE_SHOT) {
         row = spread_tiles;
-    } else if (protocol == GPU_TWO_SHOT || protocol == GPU_DIRECT || protocol == GPU_REDUCE_SCATTER ||
-               protocol == GPU_DIRECT_SCATTER) {
+    } else if (protocol == GPU_TWO_SHOT || protocol == GPU_REDUCE_SCATTER) {
         row = shard_tiles;
     } else if (protocol == GPU_COPIES || protocol == GPU_DIRECT_GATHER) {
         row = copy_tiles;
@@ -285,7 +323,7 @@ struct gpu_geometry gpu_choice_geometry(enum gpu_protocol protocol, const struct
         vecs = (bytes + 3) / 4;
     }
     struct gpu_geometry geometry;
-    bool lean = protocol == GPU_ONE_SHOT && world <= LEAN_WORLD_MAX;
+    bool lean = is_ring(protocol) || (protocol == GPU_ONE_SHOT && world <= LEAN_WORLD_MAX);
     geometry.tile_shift = tile_of(protocol, lean, world, vecs);
     geometry.threads = (lean ? 1 : world) << geometry.tile_shift;
     uint64_t tiles = (vecs + (1u << geometry.tile_shift) - 1) >> geometry.tile_shift;

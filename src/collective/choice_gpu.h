@@ -41,7 +41,7 @@ struct gpu_choice {
      * is one block a peer. At least 1. */
     size_t launch_units;
     uint64_t launches; /* 0: nothing to do */
-    uint32_t rounds;   /* direct: one launch takes this many times launch_units; odd (kernels/direct.cu) */
+    uint32_t rounds;   /* direct: one launch takes this many times launch_units; GPU_DIRECT_GATHER: odd */
     const char *reason;
 };
 

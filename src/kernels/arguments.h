@@ -66,6 +66,10 @@ struct arena_flags {
     uint64_t done[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];
 };
 
+/* Into how many areas a half is cut by the reductions of the direct protocol, each with one slot a rank (kernels/ring.h). With the default
+ * halves a round is then one vector a thread of a full grid, or two at most. */
+#define RING_AREAS(world) ((world) == 2 ? 8u : 4u)
+
 /* How this rank reaches all ranks' buffers of one call in symmetric memory. */
 struct direct_route {
     /* Where the call's src and dst lie: which allocation of the communicator, numbered from 1 on, the same on all ranks and never
@@ -130,7 +134,8 @@ struct kernel_arguments {
     uint32_t kind;                    /* tutti_collective */
     uint32_t root;
     uint32_t lane;
-    uint32_t rounds; /* direct: of round_units, the last one shorter; odd, as launches take the halves in turns */
+    uint32_t
+        rounds; /* direct: of round_units, the last one shorter; all_gather's: odd, as launches take the halves in turns */
     uint64_t signature;
     uint64_t timeout_ns;
     uint64_t note; /* struct failure_note, as the device sees it */

@@ -114,10 +114,10 @@ template <int world> PORT_DEVICE void direct_gather(const struct kernel_argument
         for (uint32_t number = 0; number < arguments.rounds; number++) {
             push_directly<world>(arguments, message_make(arguments, number), &box->route);
         }
-        failed = part<world>(arguments, turn, true, box);
+        failed = part<world>(arguments, turn, true, true, box);
     } else if (busy) {
         go_staged(arguments, turn);
-        failed = part<world>(arguments, turn, false, box);
+        failed = part<world>(arguments, turn, false, arguments.rounds > 1, box);
     }
     if (failed) {
         poison(arguments);

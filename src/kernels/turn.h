@@ -309,12 +309,11 @@ PORT_COLD struct late receive_late(const struct kernel_arguments &arguments, uin
 }
 
 /* Waits for 16 bytes from `peer` in this rank's own arena and empties the slot for epoch + 2. After a failure every word is
- * `poison`. */
-PORT_DEVICE struct vec4 receive(const struct kernel_arguments &arguments, struct turn &turn, struct vec4 *slot,
-                                uint32_t peer, uint32_t poison)
+ * `poison`. `value`: what a first look found there. */
+PORT_DEVICE struct vec4 receive_begun(const struct kernel_arguments &arguments, struct turn &turn, struct vec4 *slot,
+                                      uint32_t peer, uint32_t poison, struct vec4 value)
 {
     const struct vec4 empty = {SENTINEL, SENTINEL, SENTINEL, SENTINEL};
-    struct vec4 value = port_load_system4(slot);
     for (uint32_t polls = 1; !is_complete(value) && polls < POLLS_PER_LOOK; polls++) {
         value = port_load_system4(slot);
     }
@@ -328,6 +327,12 @@ PORT_DEVICE struct vec4 receive(const struct kernel_arguments &arguments, struct
         value.x = value.y = value.z = value.w = poison;
     }
     return value;
+}
+
+PORT_DEVICE struct vec4 receive(const struct kernel_arguments &arguments, struct turn &turn, struct vec4 *slot,
+                                uint32_t peer, uint32_t poison)
+{
+    return receive_begun(arguments, turn, slot, peer, poison, port_load_system4(slot));
 }
 
 #endif

@@ -232,15 +232,16 @@ PORT_DEVICE bool vote_count(const struct kernel_arguments &arguments, struct tur
 
 /* -- the end -------------------------------------------------------------------------------------------- */
 
-/* The end of a block's call, for all its threads. Where it went directly, and where it took several rounds, it waits until its peers
- * have come here, too. True: the call has failed. */
+/* The end of a block's call, for all its threads. Where it `waits`, it does until its peers have come here, too: where it went directly,
+ * took several rounds, or sent data before it had counted the votes. True: the call has failed; then the peers, whose results this block may not have written, hear nothing from it. */
 template <int world>
-PORT_DEVICE bool part(const struct kernel_arguments &arguments, struct turn &turn, bool directly,
+PORT_DEVICE bool part(const struct kernel_arguments &arguments, struct turn &turn, bool directly, bool waits,
                       const struct ballot_box *box)
 {
+    turn.failed = port_sync_or(turn.failed);
     port_sync_stored();
     const uint32_t peer = port_thread();
-    if ((directly || arguments.rounds > 1) && peer < world && peer != arguments.rank) {
+    if (waits && peer < world && peer != arguments.rank && !turn.failed) {
         port_store_release_system8(&flags_in(arguments.lanes[peer])->done[port_block()][arguments.rank],
                                    turn.epoch + 1);
         (void)await_flag(arguments, turn, &flags_in(arguments.own)->done[port_block()][peer], peer);

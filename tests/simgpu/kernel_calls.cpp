@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernel_calls.cpp - the functions that simulated kernels call (kernels/portable_simulated.h), and the mutants. */
+#include <algorithm>
 #include <stddef.h>
 #include <string.h>
 
@@ -185,12 +186,18 @@ static void forget_polling(struct thread &thread)
     thread.watched_bytes = 0;
 }
 
+/* What it empties, a later look at is another one. */
+static void note_emptied(struct thread &self, const struct target &target)
+{
+    self.looked.erase(std::remove(self.looked.begin(), self.looked.end(), target.address), self.looked.end());
+}
+
 /* The same answer at the same place as the last time, and nothing newer there: rests until that changes. */
 static void note_poll(struct machine &machine, const struct target &target, const void *value, uint32_t bytes)
 {
     struct thread &self = *machine.current;
-    if (target.inbox && target.address != self.last_slot) {
-        self.last_slot = target.address;
+    if (target.inbox && std::find(self.looked.begin(), self.looked.end(), target.address) == self.looked.end()) {
+        self.looked.push_back(target.address);
         self.slots++;
     }
     bool same =
@@ -335,6 +342,7 @@ extern "C" void simulated_store(void *to, const void *value, uint32_t bytes, enu
     check_inside(machine, to, bytes);
     forget_polling(*machine.current);
     struct target target = find_target(machine, to);
+    note_emptied(*machine.current, target);
     bool release = releases(machine, target, order);
     uint32_t words[4];
     memcpy(words, value, bytes);

@@ -176,6 +176,7 @@ void block_pass_barrier(struct machine &machine, struct block &block)
     block.gathering = false;
     for (struct thread &thread : block.threads) {
         thread.slots = 0;
+        thread.looked.clear();
         if (thread.state == state::barrier) {
             machine_wake(machine, thread);
         }

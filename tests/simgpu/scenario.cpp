@@ -27,6 +27,11 @@ bool call_is_direct(const struct call &call)
     return call.kernel_stem != nullptr && call.kernel_stem[6] == 'd';
 }
 
+bool call_is_ring(const struct call &call)
+{
+    return call_is_direct(call) && call.kind != TUTTI_ALL_GATHER;
+}
+
 uint32_t call_unit_bytes(const struct call &call)
 {
     bool reduces = call.kind == TUTTI_ALL_REDUCE || call.kind == TUTTI_REDUCE_SCATTER;
@@ -67,8 +72,8 @@ static void draw_reduction(struct random &random, struct call &call, uint32_t wo
     }
 }
 
-/* In rounds of whole vectors, or lines. Mostly whole vectors at whole addresses. */
-static void draw_direct(struct random &random, struct call &call, bool one_round)
+/* In rounds of whole vectors, or lines, of a vector for each rank where they are dealt to all. Mostly whole vectors at whole addresses. */
+static void draw_direct(struct random &random, struct call &call, uint32_t world, bool one_round)
 {
     static const enum votes drawn[] = {votes::all, votes::all, votes::none, votes::mixed};
     uint64_t align = call.kind == TUTTI_ALL_GATHER ? 240 : 16 / call_unit_bytes(call);
@@ -81,9 +86,14 @@ static void draw_direct(struct random &random, struct call &call, bool one_round
     }
     uint64_t parts = (call.units + align - 1) / align;
     uint64_t wanted = one_round ? 1 : 1 + 2 * random.below(3);
+    if (call_is_ring(call)) { /* any number, the last one as short as it comes */
+        wanted = one_round ? 1 : 1 + random.below(world == 2 ? 25 : 13);
+        align *= call.kind == TUTTI_ALL_REDUCE ? world : 1;
+        parts = (call.units + align - 1) / align;
+    }
     uint64_t most = (parts + wanted - 1) / wanted;
     call.rounds = (uint32_t)((parts + most - 1) / most);
-    if (call.rounds % 2 == 0) { /* too short for that */
+    if (call.rounds % 2 == 0 && !call_is_ring(call)) { /* too short for that */
         most = parts;
         call.rounds = 1;
     }
@@ -128,6 +138,8 @@ static struct call draw_call(struct random &random, uint32_t protocol, uint32_t 
     if (protocol == COPIES || protocol == DIRECT_GATHER) {
         call.blocks = 1u << random.below(2);
         call.tile_shift = 5 + random.chance(8192);
+    } else if (protocol == DIRECT || protocol == DIRECT_SCATTER) {
+        call.tile_shift = 2 + random.below(random.chance(6000) ? 4 : 2); /* a thread for each peer */
     } else {
         call.tile_shift = random.below(random.chance(6000) ? 6 : 3);
     }
@@ -140,7 +152,7 @@ static struct call draw_call(struct random &random, uint32_t protocol, uint32_t 
     }
     call.rounds = 1;
     if (call_is_direct(call)) {
-        draw_direct(random, call, one_round);
+        draw_direct(random, call, world, one_round);
     }
     call.produced = random.chance(16384);
     call.eager = random.chance(32768);
@@ -157,10 +169,9 @@ static uint64_t half_needed(const struct call &call, uint32_t world)
             call.words ? std::max<uint64_t>(1, (units + 3) / 4) * 8 : std::max<uint64_t>(1, (units + 59) / 60) * 64;
         return (slot + 63) / 64 * 64 * world;
     }
-    if (call.kind == TUTTI_ALL_REDUCE && call.kernel_stem[6] != 'o') {
-        return (vecs + world - 1) / world * 16 * 2 * world;
-    }
-    return vecs * 16 * world;
+    bool dealt = call.kind == TUTTI_ALL_REDUCE && call.kernel_stem[6] != 'o';
+    uint64_t areas = call_is_ring(call) ? RING_AREAS(world) : dealt ? 2 : 1;
+    return (dealt ? (vecs + world - 1) / world : vecs) * 16 * areas * world;
 }
 
 /* A captured call: one of its own, or another replay of one. */

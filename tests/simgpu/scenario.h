@@ -110,6 +110,7 @@ void scenario_print(const struct scenario &scenario);
 
 /* Takes one of the direct protocols. */
 bool call_is_direct(const struct call &call);
+bool call_is_ring(const struct call &call); /* direct, and its staged way is that of kernels/ring.h */
 /* Whole vectors on all ranks. */
 bool call_is_whole(const struct scenario &scenario, const struct call &call);
 /* Of its elements; 1: bytes. */

@@ -290,7 +290,8 @@ static void launch_call(struct run &run, struct stream &stream, uint32_t number)
         call_fill(scenario, number, stream.rank, order.buffers);
     }
     struct kernel_arguments arguments = make_arguments(run, number, stream.rank);
-    bool lean = call.kernel_stem != nullptr && call.kernel_stem[6] == 'o' && scenario.world <= LEAN_WORLD;
+    bool lean = call_is_ring(call) ||
+                (call.kernel_stem != nullptr && call.kernel_stem[6] == 'o' && scenario.world <= LEAN_WORLD);
     uint32_t threads = (lean ? 1 : scenario.world) << call.tile_shift;
     run.grids[number * scenario.world + (uint32_t)stream.rank] = stream_launch(
         run.machine, stream, find_kernel(call, scenario.world), arguments, call.blocks, threads, scenario.programmatic);

@@ -21,9 +21,11 @@ static bool fits(enum gpu_protocol protocol, const struct gpu_terms *terms, size
     switch (protocol) {
     case GPU_ONE_SHOT:
     case GPU_REDUCE_SCATTER:
-    case GPU_DIRECT_SCATTER:
         return vecs * 16 <= half / world / 16 * 16;
-    case GPU_DIRECT: /* one round */
+    case GPU_DIRECT_SCATTER: /* one round, as kernels/ring.h has them */
+        return vecs * 16 <= half / (RING_AREAS(world) * world) / 16 * 16;
+    case GPU_DIRECT:
+        return (vecs + world - 1) / world * 16 <= half / (RING_AREAS(world) * world) / 16 * 16;
     case GPU_TWO_SHOT:
         return (vecs + world - 1) / world * 16 <= half / (2 * world) / 16 * 16;
     case GPU_WORDS:
@@ -43,7 +45,10 @@ static void check_geometry(const struct gpu_choice *choice, const struct gpu_ter
                            unsigned blocks_max)
 {
     struct gpu_geometry geometry = gpu_choice_geometry(choice->protocol, terms, bytes, blocks_max);
-    unsigned rows = choice->protocol == GPU_ONE_SHOT && terms->world <= 3 ? 1 : (unsigned)terms->world;
+    bool ring = choice->protocol == GPU_DIRECT || choice->protocol == GPU_DIRECT_SCATTER;
+    bool lean = ring || (choice->protocol == GPU_ONE_SHOT && terms->world <= 3);
+    unsigned rows = lean ? 1 : (unsigned)terms->world;
+    CHECK(!ring || geometry.threads >= 16, "%u threads, and one for each peer's flags", geometry.threads);
     CHECK(geometry.threads == rows << geometry.tile_shift && geometry.threads <= KERNEL_THREADS_MAX,
           "%u threads for %u rows, tile shift %u", geometry.threads, rows, geometry.tile_shift);
     CHECK(geometry.blocks >= 1 && geometry.blocks <= EPOCH_UNITS && (geometry.blocks & (geometry.blocks - 1)) == 0,
@@ -56,7 +61,7 @@ static void check_geometry(const struct gpu_choice *choice, const struct gpu_ter
           "a warp of the copying kernel serves one peer, tile shift %u", geometry.tile_shift);
 }
 
-/* The direct protocols take what they are meant for, and all of it but for what cannot be cut into an odd number of rounds. */
+/* The direct protocols take what they are meant for, and all of it but for a gather that cannot be cut into an odd number of rounds. */
 static void check_direct(const struct operation *operation, const struct gpu_terms *terms,
                          const struct gpu_choice *choice)
 {
@@ -70,7 +75,8 @@ static void check_direct(const struct operation *operation, const struct gpu_ter
     CHECK(!direct || (meant && choice->launches == 1), "%zu bytes of kind %d go directly from %zu on", bytes,
           (int)operation->kind, least);
     bool smaller = choice->protocol == GPU_ONE_SHOT || choice->protocol == GPU_WORDS;
-    CHECK(direct || !meant || smaller || choice->launches % 2 == 0 || choice->launches == 0,
+    CHECK(direct || !meant || smaller || choice->launches == 0 ||
+              (choice->launches % 2 == 0 && operation->kind == TUTTI_ALL_GATHER),
           "%zu bytes of kind %d, in %" PRIu64 " launches, do not go directly from %zu on", bytes, (int)operation->kind,
           choice->launches, least);
 }
@@ -83,8 +89,11 @@ static void check_one(const struct operation *operation, const struct gpu_terms 
     CHECK(choice.reason != NULL && choice.launch_units > 0, "no reason, or no units");
     size_t covered = 0;
     uint64_t parts = choice.launches * choice.rounds;
-    CHECK(choice.rounds % 2 == 1 && (choice.rounds == 1 || gpu_choice_is_direct(choice.protocol)), "%u rounds",
-          choice.rounds);
+    CHECK(choice.rounds == 1 || gpu_choice_is_direct(choice.protocol), "%u rounds", choice.rounds);
+    CHECK(choice.rounds % 2 == 1 || choice.protocol != GPU_DIRECT_GATHER, "%u rounds", choice.rounds);
+    CHECK(choice.rounds == 1 || choice.protocol != GPU_DIRECT ||
+              choice.launch_units * unit_bytes % (16 * (size_t)terms->world) == 0,
+          "shards of a whole round differ: %zu bytes", choice.launch_units * unit_bytes);
     CHECK(choice.protocol != GPU_DIRECT_GATHER || choice.rounds == 1 || choice.launch_units % 240 == 0,
           "a round ends within a line, or within a vector, after %zu bytes", choice.launch_units);
     check_direct(operation, terms, &choice);
