@@ -134,8 +134,7 @@ struct kernel_arguments {
     uint32_t kind;                    /* tutti_collective */
     uint32_t root;
     uint32_t lane;
-    uint32_t
-        rounds; /* direct: of round_units, the last one shorter; all_gather's: odd, as launches take the halves in turns */
+    uint32_t rounds; /* direct: of round_units, the last one shorter; all_gather: an odd number */
     uint64_t signature;
     uint64_t timeout_ns;
     uint64_t note; /* struct failure_note, as the device sees it */

@@ -21,8 +21,9 @@
  * its own call was complete, which needed something of block b of every rank behind its reading of A's flag. A block without
  * elements would neither wait nor be waited for: it must not vote.
  *
- * A block that goes the staged way in several rounds ends with done flags as well: the rounds take the halves in turns, so the next
- * call may fill again what was filled in the last round but one, and that a peer has emptied this nothing else would tell.
+ * A block that goes the staged way in several rounds ends with done flags as well: the rounds use both halves, so the next call may fill
+ * again what was filled late in this one, and that a peer has emptied this nothing else would tell. And so does one that has sent
+ * data before it counted the votes: its peers could be through, and vote on the next call, before it has looked.
  */
 #ifndef TUTTI_KERNELS_VOTE_H
 #define TUTTI_KERNELS_VOTE_H

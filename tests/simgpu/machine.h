@@ -56,7 +56,7 @@ struct thread {
     uint32_t repeats;  /* how often it had the same answer */
     uint32_t restless; /* polls before it may rest again: a clock was turned */
     uint64_t clock_ns; /* live: what it last read */
-    uint32_t slots;    /* how many different places of an inbox it has looked at since the last barrier: how far it is */
+    uint32_t slots; /* how many different places of an inbox it has looked at since the last barrier: how far it is */
     std::vector<uint64_t> looked; /* those that it has not emptied since */
     uint32_t exchanges;
     uint32_t exchanged[4];

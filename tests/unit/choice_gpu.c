@@ -81,6 +81,17 @@ static void check_direct(const struct operation *operation, const struct gpu_ter
           choice->launches, least);
 }
 
+static void check_rounds(const struct gpu_terms *terms, const struct gpu_choice *choice, size_t unit_bytes)
+{
+    size_t round_bytes = choice->launch_units * unit_bytes;
+    CHECK(choice->rounds == 1 || gpu_choice_is_direct(choice->protocol), "%u rounds", choice->rounds);
+    CHECK(choice->rounds % 2 == 1 || choice->protocol != GPU_DIRECT_GATHER, "%u rounds", choice->rounds);
+    CHECK(choice->rounds == 1 || choice->protocol != GPU_DIRECT || round_bytes % (16 * (size_t)terms->world) == 0,
+          "shards of a whole round differ: %zu bytes", round_bytes);
+    CHECK(choice->rounds == 1 || choice->protocol != GPU_DIRECT_GATHER || round_bytes % 240 == 0,
+          "a round ends within a line, or within a vector, after %zu bytes", round_bytes);
+}
+
 static void check_one(const struct operation *operation, const struct gpu_terms *terms, unsigned blocks_max)
 {
     struct gpu_choice choice;
@@ -89,13 +100,7 @@ static void check_one(const struct operation *operation, const struct gpu_terms 
     CHECK(choice.reason != NULL && choice.launch_units > 0, "no reason, or no units");
     size_t covered = 0;
     uint64_t parts = choice.launches * choice.rounds;
-    CHECK(choice.rounds == 1 || gpu_choice_is_direct(choice.protocol), "%u rounds", choice.rounds);
-    CHECK(choice.rounds % 2 == 1 || choice.protocol != GPU_DIRECT_GATHER, "%u rounds", choice.rounds);
-    CHECK(choice.rounds == 1 || choice.protocol != GPU_DIRECT ||
-              choice.launch_units * unit_bytes % (16 * (size_t)terms->world) == 0,
-          "shards of a whole round differ: %zu bytes", choice.launch_units * unit_bytes);
-    CHECK(choice.protocol != GPU_DIRECT_GATHER || choice.rounds == 1 || choice.launch_units % 240 == 0,
-          "a round ends within a line, or within a vector, after %zu bytes", choice.launch_units);
+    check_rounds(terms, &choice, unit_bytes);
     check_direct(operation, terms, &choice);
     for (uint64_t index = 0; index < parts; index++) {
         size_t first = (size_t)index * choice.launch_units;
