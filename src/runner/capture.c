@@ -210,7 +210,7 @@ static void verdict_note(struct campaign *campaign, tutti_status status)
 {
     struct runner_verdict *verdict = &campaign->verdict;
     verdict->status = status;
-    (void)snprintf(verdict->sentence, sizeof(verdict->sentence), "%.255s",
+    (void)snprintf(verdict->sentence, sizeof(verdict->sentence), "%.511s",
                    status != TUTTI_OK ? tutti_last_error() : "");
 }
 
@@ -293,7 +293,7 @@ static void campaign_settle(struct campaign *campaign, bool failed)
         struct runner_bucket *bucket = bucket_at(runner, at);
         if (bucket->chosen) {
             if (failed && !bucket->failed) { /* with all of them */
-                (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.255s", tutti_last_error());
+                (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.511s", tutti_last_error());
             }
             bucket->failed = bucket->failed || failed;
             bucket_settle(runner, bucket);

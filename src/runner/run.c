@@ -176,7 +176,7 @@ static tutti_status capture_late(tutti_runner *runner, size_t index)
     tutti_status failure = comm_check(runner->comm);
     if (status != TUTTI_OK && failure == TUTTI_OK && bucket->tries == tries) {
         bucket->tries += status != TUTTI_ERR_CAPTURE;
-        (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.255s", tutti_last_error());
+        (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.511s", tutti_last_error());
     }
     return failure;
 }
