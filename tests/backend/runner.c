@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* runner.c - the piecewise runner: every row count, captured and not, early and late, by itself and by hand. */
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,6 +176,57 @@ static void refused(int rank, int world, const char *rendezvous, void *user)
     engine_close(&engine);
 }
 
+/* -- what is enqueued outlives runner and communicator ---------------------------------------------------------------- */
+
+static void wait_for_flag(void *argument)
+{
+    const _Atomic int *flag = argument;
+    while (atomic_load(flag) == 0) {
+        (void)sched_yield();
+    }
+}
+
+static tutti_status nothing(void *user, size_t rows, tutti_stream stream)
+{
+    (void)user;
+    (void)rows;
+    (void)stream;
+    return TUTTI_OK;
+}
+
+/* Captured, with one padded matrix and no collectives. */
+static tutti_runner *runner_of(tutti_comm *comm, tutti_host_stream *stream, const tutti_padded *padded)
+{
+    tutti_runner *runner = NULL;
+    const tutti_segment segment = {.struct_bytes = sizeof(segment), .fn = nothing, .padded = padded, .padded_count = 1};
+    const tutti_runner_options options = {.struct_bytes = sizeof(options), .rows_max = 8};
+    CHECK_OK(tutti_runner_create(comm, &options, &runner));
+    CHECK_OK(tutti_runner_segment(runner, &segment, NULL));
+    CHECK_OK(tutti_runner_capture(runner, stream));
+    return runner;
+}
+
+static void destroyed_beneath_its_work(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    static float rows[8][4];
+    _Atomic int flag = 0;
+    tutti_host_stream *stream = NULL;
+    const tutti_padded padded = {rows, sizeof(rows[0]), 0};
+    tutti_comm *comm = ranks_comm(rank, world, rendezvous);
+    CHECK_OK(tutti_host_stream_create(&stream));
+    tutti_runner *runner = runner_of(comm, stream, &padded);
+    memset(rows, 0xff, sizeof(rows));
+    CHECK_OK(tutti_host_enqueue(stream, wait_for_flag, &flag));
+    CHECK_OK(tutti_runner_run(runner, 5, stream));
+    tutti_comm_destroy(comm);
+    tutti_runner_destroy(runner);
+    atomic_store(&flag, 1);
+    CHECK_OK(tutti_host_stream_synchronize(stream));
+    CHECK(rows[4][3] != 0.0f && rows[5][0] == 0.0f && rows[7][3] == 0.0f, "the padding was not zeroed");
+    tutti_host_stream_destroy(stream);
+}
+
 int main(int argc, char **argv)
 {
     bool threads = argc > 1 && strncmp(argv[1], "threads", 7) == 0;
@@ -186,6 +239,9 @@ int main(int argc, char **argv)
     ranks_run(mode, world, 120, refused, &quarrel);
     quarrel = true;
     ranks_run(mode, world, 120, refused, &quarrel);
+    if (!ON_DEVICES) { /* a device's memory is freed when it has nothing left to do */
+        ranks_run(mode, 1, 120, destroyed_beneath_its_work, NULL);
+    }
     printf("%d ranks\n", world);
     return 0;
 }

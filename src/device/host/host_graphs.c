@@ -2,6 +2,7 @@
 /* host_graphs.c - what the runner drives: this backend's own public streams and graphs (tutti/host.h). */
 #include "device/host/host_graphs.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,22 +11,55 @@
 
 /* -- the word of real rows --------------------------------------------------------------------------------------- */
 
-/* The engine reads it as a plain word, from work that its stream has ordered behind the write. */
+/* The engine reads it as a plain word, from work that its stream has ordered behind the write. What streams and graphs hold of it may
+ * outlive the runner: whoever lets go last frees it. */
+struct row_word {
+    uint32_t value; /* first: what the runner sees */
+    _Atomic unsigned holders;
+};
+
+static struct row_word *word_hold(const uint32_t *value)
+{
+    struct row_word *word = (struct row_word *)(uintptr_t)value;
+    (void)atomic_fetch_add_explicit(&word->holders, 1, memory_order_relaxed);
+    return word;
+}
+
+static void word_let_go(struct row_word *word)
+{
+    if (atomic_fetch_sub_explicit(&word->holders, 1, memory_order_acq_rel) == 1) {
+        free(word);
+    }
+}
+
 static tutti_status word_create(struct device *device, uint32_t **word)
 {
     (void)device;
-    uint32_t *made = calloc(1, sizeof(*made));
+    struct row_word *made = calloc(1, sizeof(*made));
     if (made == NULL) {
         return error_set(TUTTI_ERR_SYSTEM, "out of memory for a runner");
     }
-    *word = made;
+    atomic_init(&made->holders, 1);
+    *word = &made->value;
     return TUTTI_OK;
 }
 
 static void word_destroy(struct device *device, uint32_t *word)
 {
     (void)device;
-    free(word);
+    word_let_go((struct row_word *)(void *)word);
+}
+
+/* What a stream or a graph holds: all of them begin with the word. */
+struct held {
+    struct row_word *word;
+};
+
+static void held_drop(void *payload)
+{
+    struct held *held = payload;
+    word_let_go(held->word);
+    free(held);
 }
 
 /* Runs at once on the NULL stream, which is the calling thread. The payload is the stream's on success, gone otherwise. */
@@ -36,27 +70,27 @@ static tutti_status submit(tutti_stream stream, const char *name, tutti_status (
         return error_set(TUTTI_ERR_SYSTEM, "out of memory for a runner's work on a stream");
     }
     if (stream != NULL) {
-        const struct work work = {.run = run, .drop = free, .payload = payload, .name = name};
+        const struct work work = {.run = run, .drop = held_drop, .payload = payload, .name = name};
         status = stream_submit(stream, &work);
         if (status != TUTTI_OK) {
-            free(payload);
+            held_drop(payload);
         }
         return status;
     }
     status = run(payload);
-    free(payload);
+    held_drop(payload);
     return status;
 }
 
 struct word_write {
-    uint32_t *word;
+    struct held held;
     uint32_t value;
 };
 
 static tutti_status word_write(void *payload)
 {
     const struct word_write *write = payload;
-    *write->word = write->value;
+    write->held.word->value = write->value;
     return TUTTI_OK;
 }
 
@@ -65,7 +99,7 @@ static tutti_status word_set(struct device *device, uint32_t *word, uint32_t val
     (void)device;
     struct word_write *write = malloc(sizeof(*write));
     if (write != NULL) {
-        write->word = word;
+        write->held.word = word_hold(word);
         write->value = value;
     }
     return submit(stream, "the row count of a run", word_write, write);
@@ -74,7 +108,7 @@ static tutti_status word_set(struct device *device, uint32_t *word, uint32_t val
 /* -- padding ------------------------------------------------------------------------------------------------------- */
 
 struct padding {
-    const uint32_t *word;
+    struct held held;
     size_t rows, count;
     tutti_padded matrices[];
 };
@@ -85,7 +119,7 @@ static tutti_status padding_run(void *payload)
     for (size_t index = 0; index < padding->count; index++) {
         const tutti_padded *matrix = &padding->matrices[index];
         unsigned char *data = matrix->data;
-        for (size_t row = *padding->word; data != NULL && row < padding->rows; row++) {
+        for (size_t row = padding->held.word->value; data != NULL && row < padding->rows; row++) {
             memset(data + row * matrix->stride_bytes, 0, matrix->row_bytes);
         }
     }
@@ -98,7 +132,7 @@ static tutti_status padding_zero(struct device *device, const uint32_t *word, si
     (void)device;
     struct padding *padding = malloc(sizeof(*padding) + count * sizeof(*padded));
     if (padding != NULL) {
-        *padding = (struct padding){.word = word, .rows = rows, .count = count};
+        *padding = (struct padding){.held = {word_hold(word)}, .rows = rows, .count = count};
         memcpy(padding->matrices, padded, count * sizeof(*padded));
     }
     return submit(stream, "zeroing of padding", padding_run, padding);
