@@ -37,7 +37,7 @@ test: test-release test-address test-thread ## all tests: Release, AddressSaniti
 
 test-release: ## the tests in a Release build, with format, lint and install checks
 	@scripts/require.sh test
-	@$(call cmake_build,$(BUILD)/test,-DTUTTI_TESTS=ON)
+	@$(call cmake_build,$(BUILD)/test,-DTUTTI_TESTS=ON -DTUTTI_CUDA_ALL_TARGETS=OFF)
 	@$(call run_tests,$(BUILD)/test)
 
 test-address: ## the tests with AddressSanitizer and UndefinedBehaviorSanitizer
