@@ -6,11 +6,8 @@
  * that rank could not even hear its peers, and all are told. The callbacks of a careless engine take no notice of calls that fail: no
  * graph without them is ever replayed.
  */
-#include <stdatomic.h>
-#include <stdlib.h>
-
 #include "harness/check.h"
-#include "harness/library.h"
+#include "harness/failing_malloc.h"
 #include "harness/ranks.h"
 #include "harness/verdicts.h"
 #include "tutti/host.h"
@@ -28,43 +25,6 @@ struct scene {
     bool careless;
     struct verdicts *verdicts, *counts; /* counts: `given` is how many allocations there were */
 };
-
-static _Atomic int countdown, counted;
-
-#if TRAPS
-
-static bool fails(const void *caller)
-{
-    if (atomic_load(&countdown) <= 0 || !library_has(caller)) {
-        return false;
-    }
-    (void)atomic_fetch_add(&counted, 1);
-    return atomic_fetch_sub(&countdown, 1) == 1;
-}
-
-/* In place of the C library's, for all libraries of the process. */
-#pragma GCC visibility push(default)
-
-extern void *__libc_malloc(size_t bytes);
-extern void *__libc_calloc(size_t count, size_t bytes);
-extern void *__libc_realloc(void *memory, size_t bytes);
-
-void *malloc(size_t bytes)
-{
-    return fails(__builtin_return_address(0)) ? NULL : __libc_malloc(bytes);
-}
-
-void *calloc(size_t count, size_t bytes)
-{
-    return fails(__builtin_return_address(0)) ? NULL : __libc_calloc(count, bytes);
-}
-
-void *realloc(void *memory, size_t bytes)
-{
-    return fails(__builtin_return_address(0)) ? NULL : __libc_realloc(memory, bytes);
-}
-#pragma GCC visibility pop
-#endif
 
 static void arm(const struct scene *scene, enum place place, int rank)
 {

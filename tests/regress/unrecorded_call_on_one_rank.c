@@ -4,11 +4,8 @@
  * the capture made a graph without it. That call said so; and the commit tells all ranks, which drop the graph. Every allocation of a
  * captured call fails once here. The other ranks' replays are right beside this one's eager calls, and the next capture commits.
  */
-#include <stdatomic.h>
-#include <stdlib.h>
-
 #include "harness/check.h"
-#include "harness/library.h"
+#include "harness/failing_malloc.h"
 #include "harness/ranks.h"
 #include "harness/replayed.h"
 #include "harness/verdicts.h"
@@ -20,41 +17,6 @@ struct scene {
     int call, allocation; /* which allocation fails, of which call, on the last rank */
     struct verdicts *commits, *calls;
 };
-
-/* -- the trap ------------------------------------------------------------------------------------------------ */
-
-static _Atomic int countdown; /* the library's allocation that fails; 0: none */
-
-#if TRAPS
-
-static bool fails(const void *caller)
-{
-    return atomic_load(&countdown) > 0 && library_has(caller) && atomic_fetch_sub(&countdown, 1) == 1;
-}
-
-/* In place of the C library's, for all libraries of the process. */
-#pragma GCC visibility push(default)
-
-extern void *__libc_malloc(size_t bytes);
-extern void *__libc_calloc(size_t count, size_t bytes);
-extern void *__libc_realloc(void *memory, size_t bytes);
-
-void *malloc(size_t bytes)
-{
-    return fails(__builtin_return_address(0)) ? NULL : __libc_malloc(bytes);
-}
-
-void *calloc(size_t count, size_t bytes)
-{
-    return fails(__builtin_return_address(0)) ? NULL : __libc_calloc(count, bytes);
-}
-
-void *realloc(void *memory, size_t bytes)
-{
-    return fails(__builtin_return_address(0)) ? NULL : __libc_realloc(memory, bytes);
-}
-#pragma GCC visibility pop
-#endif
 
 /* -- ranks ------------------------------------------------------------------------------------------------------- */
 
