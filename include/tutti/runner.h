@@ -195,7 +195,7 @@ typedef struct tutti_runner_bucket_t {
     uint64_t captures, failed_captures, replayed_runs, eager_runs;
     uint64_t graph_memory_bytes; /* of its present graphs, as above */
     double capture_ms;           /* of its last capture, without the commit */
-    char reason[512];            /* of the last failed capture: which rank, which segment, why; "" */
+    char reason[512]; /* of the last failed capture: which rank, which segment, why; "". The same on all ranks */
 } tutti_runner_bucket_t;
 
 /* The index-th bucket, in ascending order of rows; one of 0 rows stands for segments with fixed_rows, if there are any. ARGUMENT past

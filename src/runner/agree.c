@@ -144,21 +144,26 @@ static tutti_status words_judge(const tutti_runner *runner, const struct agree_w
     return status;
 }
 
+/* Whose reason stands, on all ranks: the first one that failed. Negative: none did. */
+static int rank_failed(const struct agree_word *words, int world, size_t index)
+{
+    int rank = 0;
+    while (rank < world && !bit_get(words[rank].failed, index)) {
+        rank++;
+    }
+    return rank < world ? rank : -1;
+}
+
 static void bucket_judge(const tutti_runner *runner, const struct agree_word *words, size_t index)
 {
     struct runner_bucket *bucket = bucket_at(runner, index);
-    for (int rank = runner->comm->world; rank-- > 0;) {
-        const struct agree_word *word = &words[rank];
-        if (!bit_get(word->failed, index)) {
-            continue;
-        }
-        bucket->failed = true;
-        if (word->spoken_of == index) {
-            (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.*s", RUNNER_REASON_BYTES - 1, word->sentence);
-        } else if (!bit_get(words[runner->comm->rank].failed, index)) { /* else it has a reason of its own */
-            (void)snprintf(bucket->reason, sizeof(bucket->reason),
-                           "rank %d could not capture the bucket of %zu rows, and knows why", rank, bucket->rows);
-        }
+    int rank = rank_failed(words, runner->comm->world, index);
+    if (rank < 0) {
+        return;
+    }
+    bucket->failed = true;
+    if (words[rank].spoken_of == index) { /* else it comes with reasons_exchange */
+        (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.*s", RUNNER_REASON_BYTES - 1, words[rank].sentence);
     }
 }
 
@@ -170,6 +175,75 @@ static tutti_status judge(const tutti_runner *runner, const struct agree_word *w
     }
     return status;
 }
+
+/* -- the reasons of buckets that are not the largest one ---------------------------------------------------------- */
+
+#define INDEX_NONE SIZE_MAX
+
+/* The `before`-th bucket that failed on this rank, from the largest on. */
+static size_t failed_behind(const struct agree_word *word, size_t before)
+{
+    for (size_t index = (size_t)word->buckets + 1; index-- > 0;) {
+        if (bit_get(word->failed, index) && before-- == 0) {
+            return index;
+        }
+    }
+    return INDEX_NONE;
+}
+
+static void reason_take(const tutti_runner *runner, const struct agree_word *words, size_t round, const char *reasons)
+{
+    for (int rank = 0; rank < runner->comm->world; rank++) {
+        size_t index = failed_behind(&words[rank], round);
+        if (index != INDEX_NONE && rank_failed(words, runner->comm->world, index) == rank) {
+            struct runner_bucket *bucket = bucket_at(runner, index);
+            (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.*s", RUNNER_REASON_BYTES - 1,
+                           reasons + (size_t)rank * RUNNER_REASON_BYTES);
+        }
+    }
+}
+
+static tutti_status reason_post(const tutti_runner *runner, const struct agree_word *words, size_t round)
+{
+    char mine[RUNNER_REASON_BYTES] = "";
+    size_t index = failed_behind(&words[runner->comm->rank], round);
+    if (index != INDEX_NONE) {
+        memcpy(mine, bucket_at(runner, index)->reason, sizeof(mine));
+    }
+    return comm_exchange_post(runner->comm, mine, sizeof(mine));
+}
+
+/* All ranks count the same, from the same words. */
+static bool is_left(const struct agree_word *words, int world, size_t round)
+{
+    for (int rank = 0; rank < world; rank++) {
+        if (failed_behind(&words[rank], round) != INDEX_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* [collective] In each round one bucket of every rank's. */
+static tutti_status reasons_exchange(tutti_runner *const *runners, int count, const struct agree_word *words,
+                                     char *reasons)
+{
+    tutti_status status = TUTTI_OK;
+    for (size_t round = 1; status == TUTTI_OK && is_left(words, runners[0]->comm->world, round); round++) {
+        for (int each = 0; each < count && status == TUTTI_OK; each++) {
+            status = reason_post(runners[each], words, round);
+        }
+        for (int each = 0; each < count && status == TUTTI_OK; each++) {
+            status = comm_exchange_collect(runners[each]->comm, reasons, RUNNER_REASON_BYTES);
+            if (status == TUTTI_OK) {
+                reason_take(runners[each], words, round, reasons);
+            }
+        }
+    }
+    return status;
+}
+
+/* -- the exchange -------------------------------------------------------------------------------------------------- */
 
 /* Peers wait for this rank, which cannot hear them. */
 static tutti_status no_memory(tutti_comm *comm)
@@ -190,26 +264,39 @@ static void accord_fill(const struct agree_word *words, int world, struct runner
     }
 }
 
-tutti_status runners_agree(tutti_runner *const *runners, const struct runner_verdict *mine, int count,
-                           struct runner_accord *accord)
+static tutti_status words_exchange(tutti_runner *const *runners, const struct runner_verdict *mine, int count,
+                                   struct agree_word *words)
 {
     struct agree_word word;
-    struct agree_word *words = calloc((size_t)runners[0]->comm->world, sizeof(*words));
-    if (words == NULL) {
-        return no_memory(runners[0]->comm);
-    }
     tutti_status status = TUTTI_OK;
     for (int index = 0; index < count && status == TUTTI_OK; index++) {
         word_fill(runners[index], &mine[index], &word);
         status = comm_exchange_post(runners[index]->comm, &word, sizeof(word));
     }
-    tutti_status verdict = TUTTI_OK;
-    for (int index = 0; index < count && status == TUTTI_OK; index++) {
+    for (int index = 0; index < count && status == TUTTI_OK; index++) { /* which gives all of them the same words */
         status = comm_exchange_collect(runners[index]->comm, words, sizeof(*words));
-        if (status == TUTTI_OK) {
-            accord_fill(words, runners[0]->comm->world, accord);
-            verdict = judge(runners[index], words);
-        }
+    }
+    return status;
+}
+
+tutti_status runners_agree(tutti_runner *const *runners, const struct runner_verdict *mine, int count,
+                           struct runner_accord *accord)
+{
+    size_t world = (size_t)runners[0]->comm->world;
+    struct agree_word *words = calloc(world, sizeof(*words) + RUNNER_REASON_BYTES);
+    if (words == NULL) {
+        return no_memory(runners[0]->comm);
+    }
+    tutti_status verdict = TUTTI_OK;
+    tutti_status status = words_exchange(runners, mine, count, words);
+    if (status == TUTTI_OK) {
+        accord_fill(words, (int)world, accord);
+    }
+    for (int index = 0; index < count && status == TUTTI_OK; index++) {
+        verdict = judge(runners[index], words);
+    }
+    if (status == TUTTI_OK && verdict == TUTTI_OK) {
+        status = reasons_exchange(runners, count, words, (char *)(words + world));
     }
     free(words);
     return status != TUTTI_OK ? status : verdict;

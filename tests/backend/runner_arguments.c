@@ -373,6 +373,33 @@ static void left_behind(struct engine *engine)
 
 /* -- one thread that drives all ranks -------------------------------------------------------------------------------------------- */
 
+/* As nothing(), but for a number of captures that fail. */
+static tutti_status reluctant(void *user, size_t rows, tutti_stream stream)
+{
+    int *captures = user;
+    tutti_host_capture_status state;
+    uint64_t id;
+    (void)rows;
+    CHECK_OK(tutti_host_capture_info(stream, &state, &id));
+    return state == TUTTI_HOST_CAPTURE_ACTIVE && (*captures)-- > 0 ? TUTTI_ERR_UNSUPPORTED : TUTTI_OK;
+}
+
+/* Rank 1 fails with the three largest buckets, of 512, 256 and 128 rows. */
+static void all_by_one_fail(tutti_runner *const *runners, const tutti_stream *streams)
+{
+    char wanted[96];
+    tutti_runner_bucket_t bucket = {.struct_bytes = sizeof(bucket)};
+    good(tutti_runner_capture_all(runners, streams, 2));
+    for (int rank = 0; rank < 2; rank++) {
+        for (size_t index = 0; index < 10; index++) {
+            good(tutti_runner_bucket(runners[rank], index, &bucket));
+            (void)snprintf(wanted, sizeof(wanted), "rank 1, bucket of %zu rows, segment 0: its callback", bucket.rows);
+            CHECK(strncmp(bucket.reason, index < 7 ? "" : wanted, index < 7 ? 1 : strlen(wanted)) == 0,
+                  "rank %d, bucket of %zu rows: \"%s\"", rank, bucket.rows, bucket.reason);
+        }
+    }
+}
+
 static void all_by_one(tutti_host_stream *stream)
 {
     static const int devices[2] = {0, 0};
@@ -382,11 +409,13 @@ static void all_by_one(tutti_host_stream *stream)
     const tutti_stream all[2] = {streams[0], streams[0]};
     tutti_comm_options options = {.struct_bytes = sizeof(options), .backend = "host", .world = 2};
     const tutti_runner_options lazy = {.struct_bytes = sizeof(lazy), .flags = TUTTI_RUNNER_LAZY};
-    const tutti_segment segment = {.struct_bytes = sizeof(segment), .fn = nothing};
+    int failures[2] = {0, 3};
+    tutti_segment segment = {.struct_bytes = sizeof(segment), .fn = reluctant};
     good(tutti_comm_create_all(&options, devices, 2, comms));
     refused(TUTTI_ERR_UNSUPPORTED, "tutti_runner_capture_all", tutti_runner_create(comms[0], &lazy, &runners[0]));
     for (int rank = 0; rank < 2; rank++) {
         good(tutti_runner_create(comms[rank], NULL, &runners[rank]));
+        segment.user = &failures[rank];
         good(tutti_runner_segment(runners[rank], &segment, NULL));
     }
     refused(TUTTI_ERR_UNSUPPORTED, "tutti_runner_capture_all", tutti_runner_capture(runners[0], stream));
@@ -398,6 +427,7 @@ static void all_by_one(tutti_host_stream *stream)
     refused(TUTTI_ERR_ARGUMENT, "runners[0]", tutti_runner_capture_all(swapped, all, 2));
     tutti_runner *const half[2] = {runners[0], NULL};
     refused(TUTTI_ERR_ARGUMENT, "NULL", tutti_runner_capture_all(half, all, 2));
+    all_by_one_fail(runners, all);
     for (int rank = 0; rank < 2; rank++) {
         tutti_runner_destroy(runners[rank]);
         tutti_comm_destroy(comms[rank]);

@@ -271,6 +271,26 @@ static void all_fail(struct party *party)
     close_it(party);
 }
 
+/* Two ranks fail, one of them twice: of each bucket all ranks hear the same, what the first one says that failed there. */
+static void every_reason_is_told(struct party *party)
+{
+    static const char *const reasons[] = {
+        "rank 1, bucket of 2 rows, local: its callback returned TUTTI_ERR_UNSUPPORTED",
+        "rank 0, bucket of 4 rows, local: its callback returned TUTTI_ERR_UNSUPPORTED"};
+    const tutti_runner_options options = usual();
+    tutti_runner_bucket_t bucket = {.struct_bytes = sizeof(bucket)};
+    open_with(party, &options);
+    good(tutti_runner_run(party->runner, 1, party->stream));
+    party->fail_local = party->rank == 2 ? 0 : party->rank + 1; /* buckets: the largest first */
+    good(capture(party));
+    for (size_t index = 0; index < 2; index++) {
+        good(tutti_runner_bucket(party->runner, index, &bucket));
+        CHECK(bucket.state == TUTTI_BUCKET_EAGER && strcmp(bucket.reason, reasons[index]) == 0, "rank %d: \"%s\"",
+              party->rank, bucket.reason);
+    }
+    captured(party);
+}
+
 /* -- the caller's own ------------------------------------------------------------------------------------------------------ */
 
 static void own_captures_differ(struct party *party)
@@ -360,9 +380,9 @@ static void peer_is_gone(struct party *party)
 
 static void run_rank(int rank, int world, const char *rendezvous, void *user)
 {
-    static void (*const scenes[])(struct party *) = {other_segments,        other_options, one_cannot,
-                                                     one_is_cold,           all_fail,      own_commits,
-                                                     lazy_beside_a_session, peer_is_gone};
+    static void (*const scenes[])(struct party *) = {
+        other_segments, other_options,         one_cannot,  one_is_cold, all_fail, every_reason_is_told,
+        own_commits,    lazy_beside_a_session, peer_is_gone};
     static struct party party;
     party.rank = rank;
     party.comm = ranks_comm(rank, world, rendezvous);
