@@ -82,7 +82,9 @@ typedef struct tutti_runner_progress_t {
 } tutti_runner_progress_t;
 
 /* Buckets are captured when a run first needs them: that run is eager, and at its end the ranks capture and agree; later runs
- * replay. tutti_runner_capture is not needed then, and may still be called. Not for communicators of tutti_comm_create_all. */
+ * replay. tutti_runner_capture is not needed then, and may still be called. Runs on the NULL stream capture nothing: on all ranks or on
+ * none. All ranks' runners are lazy, or none: one that is waits for the others until the timeout. Not for communicators of
+ * tutti_comm_create_all. */
 #define TUTTI_RUNNER_LAZY 1u
 /* Captures are left for the caller's own tutti_commit. */
 #define TUTTI_RUNNER_NO_COMMIT 2u
@@ -133,7 +135,8 @@ TUTTI_API tutti_status tutti_runner_segment(tutti_runner *runner, const tutti_se
  * failure. */
 TUTTI_API tutti_status tutti_runner_capture(tutti_runner *runner, tutti_stream stream);
 
-/* [collective] The same for the bucket that holds `rows` rows alone: after tutti_runner_release, or while serving. ARGUMENT: none does. */
+/* [collective] The same for the bucket that holds `rows` rows, and the segments with fixed_rows, alone: after tutti_runner_release, or while
+ * serving. ARGUMENT: no bucket does. */
 TUTTI_API tutti_status tutti_runner_capture_rows(tutti_runner *runner, size_t rows, tutti_stream stream);
 
 /* tutti_runner_capture for the runners of communicators of one tutti_comm_create_all, in rank order: runners[world], streams[world]. */
@@ -144,9 +147,11 @@ TUTTI_API tutti_status tutti_runner_capture_all(tutti_runner *const *runners, co
  * completed. ARGUMENT. */
 TUTTI_API tutti_status tutti_runner_release(tutti_runner *runner, size_t rows);
 
-/* [collective] One pass over `rows` real rows (1 or more, the same on all ranks), its segments in the order in which they were added;
- * enqueued on `stream`, which must be ordered behind the runner's earlier runs. Legal in no capture.
- * Errors: ARGUMENT, CAPTURE, DRIVER, what a segment returned (the sentence names it; the pass is then incomplete, and ranks that wait
+/* [collective] One pass over `rows` real rows (1 or more, the same on all ranks: nothing compares them in a run, and if they differ rows
+ * can be wrong without an error), its segments in the order in which they were added; enqueued on `stream`, which must be ordered behind
+ * the runner's earlier runs. Legal in no capture.
+ * Errors: ARGUMENT, CAPTURE, DRIVER, MISMATCH (the ranks met to capture at the end of this run, and their row counts differ: the same
+ * error on all of them), what a segment returned (the sentence names it; the pass is then incomplete, and ranks that wait
  * for its collectives do so until the timeout, unless the communicator is aborted), and the communicator's first failure. */
 TUTTI_API tutti_status tutti_runner_run(tutti_runner *runner, size_t rows, tutti_stream stream);
 

@@ -143,7 +143,7 @@ tutti_status tutti_runner_capture(tutti_runner *runner, tutti_stream stream)
     if (status != TUTTI_OK) {
         return status;
     }
-    const struct capture_order order = {BUCKET_ALL, runner->attempts, false, check_capture(call, runner, stream)};
+    const struct capture_order order = {BUCKET_ALL, true, runner->attempts, false, check_capture(call, runner, stream)};
     return runner_capture(&runner, &stream, 1, &order);
 }
 
@@ -165,9 +165,10 @@ tutti_status tutti_runner_capture_rows(tutti_runner *runner, size_t rows, tutti_
     if (status != TUTTI_OK) {
         return status;
     }
-    struct capture_order order = {BUCKET_NONE, runner->attempts, false, check_capture(call, runner, stream)};
+    struct capture_order order = {BUCKET_NONE, false, runner->attempts, false, check_capture(call, runner, stream)};
     if (order.given == TUTTI_OK) {
         order.given = check_bucket(call, runner, rows, &order.only);
+        order.fixed = order.given == TUTTI_OK; /* its runs need those, too */
     }
     return runner_capture(&runner, &stream, 1, &order);
 }
@@ -193,7 +194,7 @@ tutti_status tutti_runner_capture_all(tutti_runner *const *runners, const tutti_
                              rank, world);
         }
     }
-    const struct capture_order order = {BUCKET_ALL, runners[0]->attempts, false, TUTTI_OK};
+    const struct capture_order order = {BUCKET_ALL, true, runners[0]->attempts, false, TUTTI_OK};
     return runner_capture(runners, streams, world, &order);
 }
 

@@ -13,7 +13,7 @@
 struct agree_word {
     int32_t status; /* TUTTI_OK, or it cannot take part: `sentence` */
     uint32_t segments, buckets, flags, attempts;
-    uint32_t cold, in_session;
+    uint32_t cold, in_session, rows;
     uint32_t spoken_of; /* the bucket whose reason the sentence is, if status is TUTTI_OK */
     uint64_t name_hash, segments_hash, buckets_hash;
     uint64_t chosen[WORDS_OF_BUCKETS], failed[WORDS_OF_BUCKETS];
@@ -76,6 +76,7 @@ static void word_fill(const tutti_runner *runner, const struct runner_verdict *m
     word->attempts = runner->attempts;
     word->cold = !runner->warm;
     word->in_session = mine->in_session;
+    word->rows = (uint32_t)mine->rows;
     word->name_hash = hash(HASH_BEGIN, runner->name, sizeof(runner->name));
     word->segments_hash = segments_hash(runner);
     word->buckets_hash = buckets_hash(runner);
@@ -128,16 +129,41 @@ static tutti_status compare(const tutti_runner *runner, const struct agree_word 
                                     runner->name, rank, what);
 }
 
+/* A run's row count is compared here only, where the ranks meet anyway. */
+static tutti_status compare_rows(const tutti_runner *runner, const struct agree_word *words, int rank)
+{
+    uint32_t first = words[0].rows;
+    uint32_t other = words[rank].rows;
+    if (first == other || words[rank].name_hash != words[0].name_hash) { /* compare() says that */
+        return TUTTI_OK;
+    }
+    if (first == 0 || other == 0) {
+        return error_set(TUTTI_ERR_MISMATCH, "%s: rank %d captures %s, rank 0 %s: nothing was captured", runner->name,
+                         rank, other != 0 ? "at the end of a run" : "by a call of its own",
+                         first != 0 ? "at the end of a run" : "by a call of its own");
+    }
+    return error_set(TUTTI_ERR_MISMATCH,
+                     "%s: rank %d has run %u rows and rank 0 %u: all ranks run the same number; what this run left is "
+                     "not good",
+                     runner->name, rank, other, first);
+}
+
 static tutti_status words_judge(const tutti_runner *runner, const struct agree_word *words)
 {
     int world = runner->comm->world;
+    tutti_status status = TUTTI_OK;
+    for (int rank = 1; rank < world && status == TUTTI_OK; rank++) {
+        status = compare_rows(runner, words, rank);
+    }
+    if (status != TUTTI_OK) {
+        return status;
+    }
     for (int rank = 0; rank < world; rank++) {
         if (words[rank].status != TUTTI_OK) {
             return error_set(words[rank].status, "%s: rank %d cannot capture: %.*s", runner->name, rank,
                              RUNNER_REASON_BYTES, words[rank].sentence);
         }
     }
-    tutti_status status = TUTTI_OK;
     for (int rank = 1; rank < world && status == TUTTI_OK; rank++) {
         status = compare(runner, words, rank);
     }
@@ -257,10 +283,11 @@ static tutti_status no_memory(tutti_comm *comm)
 
 static void accord_fill(const struct agree_word *words, int world, struct runner_accord *accord)
 {
-    *accord = (struct runner_accord){false, false};
+    *accord = (struct runner_accord){false, false, false};
     for (int rank = 0; rank < world; rank++) {
         accord->cold = accord->cold || words[rank].cold != 0;
         accord->in_session = accord->in_session || words[rank].in_session != 0;
+        accord->rows_differ = accord->rows_differ || words[rank].rows != words[0].rows;
     }
 }
 

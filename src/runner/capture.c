@@ -193,17 +193,28 @@ static void bucket_settle(tutti_runner *runner, struct runner_bucket *bucket)
 
 /* -- all of it ------------------------------------------------------------------------------------------------------- */
 
-static size_t choose(tutti_runner *runner, size_t only)
+static bool is_wanted(const tutti_runner *runner, const struct capture_order *order, size_t index)
+{
+    return order->only == BUCKET_ALL || order->only == index ||
+           (order->fixed && bucket_at(runner, index) == &runner->fixed);
+}
+
+static size_t choose(tutti_runner *runner, const struct capture_order *order)
 {
     size_t chosen = 0;
     for (size_t index = 0; index < bucket_total(runner); index++) {
         struct runner_bucket *bucket = bucket_at(runner, index);
-        bool wanted = only == BUCKET_ALL || only == index;
         bucket->failed = false;
-        bucket->chosen = wanted && bucket->state != TUTTI_BUCKET_CAPTURED;
+        bucket->chosen = is_wanted(runner, order, index) && bucket->state != TUTTI_BUCKET_CAPTURED;
         chosen += bucket->chosen;
     }
     return chosen;
+}
+
+static void choose_none(tutti_runner *runner)
+{
+    const struct capture_order nothing = {.only = BUCKET_NONE};
+    (void)choose(runner, &nothing);
 }
 
 static void verdict_note(struct campaign *campaign, tutti_status status)
@@ -217,7 +228,7 @@ static void verdict_note(struct campaign *campaign, tutti_status status)
 static tutti_status agree(struct campaign *campaigns, int count, struct runner_accord *accord)
 {
     tutti_runner *runners[TUTTI_WORLD_MAX] = {NULL};
-    struct runner_verdict verdicts[TUTTI_WORLD_MAX] = {{TUTTI_OK, false, ""}};
+    struct runner_verdict verdicts[TUTTI_WORLD_MAX] = {{.status = TUTTI_OK}};
     for (int index = 0; index < count; index++) {
         runners[index] = campaigns[index].runner;
         verdicts[index] = campaigns[index].verdict;
@@ -247,7 +258,8 @@ static tutti_status campaigns_begin(struct campaign *campaigns, int count, const
     for (int index = 0; index < count; index++) {
         struct campaign *campaign = &campaigns[index];
         verdict_note(campaign, order->given);
-        campaign->total = choose(campaign->runner, order->only);
+        campaign->verdict.rows = order->serving ? campaign->runner->pass.rows : 0;
+        campaign->total = choose(campaign->runner, order);
         if (campaign->verdict.status == TUTTI_OK) {
             verdict_note(campaign, runner_stream_check(campaign->runner, "tutti_runner_capture", campaign->stream));
         }
@@ -258,7 +270,8 @@ static tutti_status campaigns_begin(struct campaign *campaigns, int count, const
     }
     tutti_status status = agree(campaigns, count, accord);
     for (int index = 0; index < count && status != TUTTI_OK; index++) {
-        (void)choose(campaigns[index].runner, BUCKET_NONE);
+        choose_none(campaigns[index].runner);
+        campaigns[index].runner->pass.differs = order->serving && accord->rows_differ;
     }
     return status;
 }
@@ -302,12 +315,12 @@ static void campaign_settle(struct campaign *campaign, bool failed)
 }
 
 /* One round for all ranks here: captures what is chosen and settles what became of it. */
-static tutti_status round_run(struct campaign *campaigns, int count, size_t only)
+static tutti_status round_run(struct campaign *campaigns, int count, const struct capture_order *order)
 {
     struct runner_accord accord;
     for (int index = 0; index < count; index++) {
         struct campaign *campaign = &campaigns[index];
-        campaign->total = choose(campaign->runner, only);
+        campaign->total = choose(campaign->runner, order);
         campaign->done = 0;
         if (campaign->verdict.status == TUTTI_OK) {
             campaign_enter(campaign);
@@ -352,10 +365,10 @@ static tutti_status commit(struct campaign *campaigns, int count)
     return comm_check(comms[0]);
 }
 
-static bool any_failed(const tutti_runner *runner, size_t only)
+static bool any_failed(const tutti_runner *runner, const struct capture_order *order)
 {
     for (size_t index = 0; index < bucket_total(runner); index++) {
-        if ((only == BUCKET_ALL || only == index) && bucket_at(runner, index)->state == TUTTI_BUCKET_EAGER) {
+        if (is_wanted(runner, order, index) && bucket_at(runner, index)->state == TUTTI_BUCKET_EAGER) {
             return true;
         }
     }
@@ -365,7 +378,7 @@ static bool any_failed(const tutti_runner *runner, size_t only)
 static tutti_status campaigns_run(struct campaign *campaigns, int count, const tutti_runner *first,
                                   const struct capture_order *order)
 {
-    struct runner_accord accord;
+    struct runner_accord accord = {false, false, false};
     tutti_status status = campaigns_begin(campaigns, count, order, &accord);
     if (status != TUTTI_OK) {
         return status;
@@ -373,9 +386,9 @@ static tutti_status campaigns_run(struct campaign *campaigns, int count, const t
     if (accord.cold && !order->serving) {
         warm_up(campaigns, count);
     }
-    status = round_run(campaigns, count, order->only);
-    for (unsigned round = 1; round < order->rounds && status == TUTTI_OK && any_failed(first, order->only); round++) {
-        status = round_run(campaigns, count, order->only);
+    status = round_run(campaigns, count, order);
+    for (unsigned round = 1; round < order->rounds && status == TUTTI_OK && any_failed(first, order); round++) {
+        status = round_run(campaigns, count, order);
     }
     if (status == TUTTI_OK && !accord.in_session && (first->flags & TUTTI_RUNNER_NO_COMMIT) == 0) {
         status = commit(campaigns, count);

@@ -93,6 +93,7 @@ static tutti_status pass_open(tutti_runner *runner, size_t rows, tutti_stream st
     pass->replays = !warm_up && pass->bucket != NULL && pass->bucket->state == TUTTI_BUCKET_CAPTURED;
     pass->stream = stream;
     pass->counted = !warm_up;
+    pass->differs = false;
     tutti_status status = runner->graphs->word_set(runner->device, runner->word, (uint32_t)rows, stream);
     pass->open = status == TUTTI_OK;
     return status;
@@ -165,37 +166,54 @@ static bool is_late(const tutti_runner *runner, const struct runner_bucket *buck
     return bucket->state != TUTTI_BUCKET_CAPTURED && bucket->tries < runner->attempts;
 }
 
-/* The run itself is complete: that the ranks could not even begin to capture is a reason to stay eager, and no error of the run's. An open
- * session ends: then they try again. */
-static tutti_status capture_late(tutti_runner *runner, size_t index)
+/* Why the ranks could not even begin to capture what is in question. An open session ends: then they try again. What differs between their
+ * runners will differ the next time, and for other buckets: none of them is tried any more, lest one rank tries it alone. */
+static void late_refused(tutti_runner *runner, const struct capture_order *order, tutti_status status)
 {
-    struct runner_bucket *bucket = bucket_at(runner, index);
-    const struct capture_order order = {.only = index, .rounds = 1, .serving = true, .given = TUTTI_OK};
-    unsigned tries = bucket->tries;
-    tutti_status status = runner_capture(&runner, &runner->pass.stream, 1, &order);
-    tutti_status failure = comm_check(runner->comm);
-    if (status != TUTTI_OK && failure == TUTTI_OK && bucket->tries == tries) {
-        bucket->tries += status != TUTTI_ERR_CAPTURE;
-        (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.511s", tutti_last_error());
+    for (size_t index = 0; index < bucket_total(runner); index++) {
+        struct runner_bucket *bucket = bucket_at(runner, index);
+        if (index == order->only || (order->fixed && bucket == &runner->fixed)) {
+            (void)snprintf(bucket->reason, sizeof(bucket->reason), "%.511s", tutti_last_error());
+            bucket->tries += status != TUTTI_ERR_CAPTURE;
+        }
+        if (status == TUTTI_ERR_MISMATCH && bucket->tries < runner->attempts) {
+            bucket->tries = runner->attempts;
+        }
     }
-    return failure;
 }
 
-/* This run was eager because its bucket is not captured yet: all ranks come here with the same bucket in the same state. */
+static uint64_t capture_count(const tutti_runner *runner)
+{
+    return runner->stats.captures + runner->stats.failed_captures;
+}
+
+/* This run was eager because something is not captured yet: all ranks come here with the same buckets in the same state. The run itself is
+ * complete: that they cannot capture is a reason to stay eager, and no error of the run's. That its rows differ is one. */
 static tutti_status capture_lazily(tutti_runner *runner)
 {
     const struct runner_pass *pass = &runner->pass;
-    tutti_status status = TUTTI_OK;
-    if ((runner->flags & TUTTI_RUNNER_LAZY) == 0 || pass->bucket == NULL || pass->replays || pass->stream == NULL) {
+    struct capture_order order = {.only = BUCKET_NONE, .rounds = 1, .serving = true, .given = TUTTI_OK};
+    if ((runner->flags & TUTTI_RUNNER_LAZY) == 0 || pass->stream == NULL) {
         return TUTTI_OK;
     }
-    if (runner->fixed_count > 0 && is_late(runner, &runner->fixed)) {
-        status = capture_late(runner, 0);
+    order.fixed = runner->fixed_count > 0 && is_late(runner, &runner->fixed);
+    if (pass->bucket != NULL && is_late(runner, pass->bucket)) {
+        order.only = (size_t)(pass->bucket - runner->buckets) + (runner->fixed_count > 0);
     }
-    if (status == TUTTI_OK && is_late(runner, pass->bucket)) {
-        status = capture_late(runner, (size_t)(pass->bucket - runner->buckets) + (runner->fixed_count > 0));
+    if (!order.fixed && order.only == BUCKET_NONE) {
+        return TUTTI_OK;
     }
-    return status;
+    uint64_t before = capture_count(runner);
+    tutti_status status = runner_capture(&runner, &pass->stream, 1, &order);
+    tutti_status failure = comm_check(runner->comm);
+    if (status == TUTTI_OK || failure != TUTTI_OK || capture_count(runner) != before) {
+        return failure;
+    }
+    if (pass->differs) {
+        return status;
+    }
+    late_refused(runner, &order, status);
+    return TUTTI_OK;
 }
 
 tutti_status runner_end(tutti_runner *runner)

@@ -54,6 +54,7 @@ struct runner_pass {
     size_t rows, width;           /* real ones; with padding */
     struct runner_bucket *bucket; /* NULL: above the largest */
     bool replays;
+    bool differs; /* from the peers': found when the ranks met to capture at its end */
 };
 
 struct tutti_runner {
@@ -122,7 +123,8 @@ tutti_status runner_stream_check(const tutti_runner *runner, const char *call, t
 #define BUCKET_ALL SIZE_MAX
 #define BUCKET_NONE (SIZE_MAX - 1)
 struct capture_order {
-    size_t only;        /* the index, as bucket_at counts, of the one bucket in question; or BUCKET_ALL */
+    size_t only;        /* the index, as bucket_at counts, of the one bucket in question; or BUCKET_ALL, BUCKET_NONE */
+    bool fixed;         /* and besides, the one of 0 rows, if there is one */
     unsigned rounds;    /* how often what fails is tried */
     bool serving;       /* at the end of a run, whose results are still wanted: nothing is warmed up */
     tutti_status given; /* not TUTTI_OK: why this rank cannot take part, with its sentence; the others hear of it */
@@ -138,6 +140,7 @@ tutti_status runner_capture(tutti_runner *const *runners, const tutti_stream *st
 struct runner_verdict {
     tutti_status status; /* TUTTI_OK, or why it cannot take part: `sentence` */
     bool in_session;     /* within a session of the caller's, whose commit it is going to be */
+    size_t rows;         /* of the run at whose end it captures; 0: there is none */
     char sentence[RUNNER_REASON_BYTES];
 };
 
@@ -145,6 +148,7 @@ struct runner_verdict {
 struct runner_accord {
     bool cold; /* no pass has been run */
     bool in_session;
+    bool rows_differ; /* those of their runs: for all of them */
 };
 
 /* [collective] What became of the buckets in question, on all ranks: a bucket that failed on one is `failed` on all, with the reason.

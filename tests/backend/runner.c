@@ -32,9 +32,10 @@ static tutti_runner_stats_t stats_of(const struct engine *engine)
 static tutti_runner_bucket_t bucket_of(const struct engine *engine, size_t rows)
 {
     tutti_runner_bucket_t bucket = {.struct_bytes = sizeof(bucket)};
-    for (size_t index = 0; bucket.rows != rows; index++) {
-        CHECK_OK(tutti_runner_bucket(engine->runner, index, &bucket));
-    }
+    size_t index = 0;
+    do {
+        CHECK_OK(tutti_runner_bucket(engine->runner, index++, &bucket));
+    } while (bucket.rows != rows);
     return bucket;
 }
 
@@ -141,6 +142,31 @@ static void lazy(int rank, int world, const char *rendezvous, void *user)
     engine_close(&engine);
 }
 
+/* Segments with fixed_rows do not wait for a bucket of their own to be asked for. */
+static void fixed_segments_come_along(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    struct engine engine;
+    tutti_runner_options options = options_of(0);
+    engine_open(&engine, rank, world, rendezvous, &options, true);
+    CHECK_OK(tutti_runner_capture_rows(engine.runner, 8, engine.stream));
+    CHECK(bucket_of(&engine, 0).state == TUTTI_BUCKET_CAPTURED && bucket_of(&engine, 8).state == TUTTI_BUCKET_CAPTURED,
+          "rank %d: %d", rank, bucket_of(&engine, 0).state);
+    CHECK(engine_step(&engine, 7, 1) == 0, "rank %d", rank);
+    CHECK(stats_of(&engine).graph_launches == 2 && stats_of(&engine).commits == 1, "rank %d", rank);
+    CHECK_OK(tutti_runner_capture_rows(engine.runner, 4, engine.stream));
+    CHECK(bucket_of(&engine, 0).captures == 1 && stats_of(&engine).captures == 3, "rank %d", rank);
+    engine_close(&engine);
+
+    options = options_of(TUTTI_RUNNER_LAZY);
+    engine_open(&engine, rank, world, rendezvous, &options, true);
+    for (int step = 0; step < 3; step++) {
+        CHECK(engine_step(&engine, OVERSIZE, step) == 0, "rank %d", rank);
+    }
+    CHECK(stats_of(&engine).graph_launches == 2 && stats_of(&engine).captures == 1, "rank %d", rank);
+    engine_close(&engine);
+}
+
 static void refusals_are_told(const struct engine *engine, bool quarrel)
 {
     char named[64];
@@ -238,6 +264,7 @@ int main(int argc, char **argv)
     ranks_run(mode, world, 120, captured, NULL);
     ranks_run(mode, world, 120, warmed, NULL);
     ranks_run(mode, world, 120, lazy, NULL);
+    ranks_run(mode, world, 120, fixed_segments_come_along, NULL);
     ranks_run(mode, world, 120, refused, &quarrel);
     quarrel = true;
     ranks_run(mode, world, 120, refused, &quarrel);

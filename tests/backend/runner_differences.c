@@ -121,13 +121,19 @@ static void close_it(struct party *party)
     tutti_runner_destroy(party->runner);
 }
 
-/* All ranks heard the same, and nothing has happened. */
-static void refused(struct party *party, tutti_status wanted, const char *part, tutti_status got)
+/* All ranks heard the same. */
+static void told(struct party *party, tutti_status wanted, const char *part, tutti_status got)
 {
     verdict_give(&party->shared->verdicts, party->rank, got);
     meet(party->shared);
     verdicts_check(&party->shared->verdicts, WORLD, wanted, part);
     meet(party->shared);
+}
+
+/* And nothing has happened. */
+static void refused(struct party *party, tutti_status wanted, const char *part, tutti_status got)
+{
+    told(party, wanted, part, got);
     tutti_runner_stats_t stats = stats_of(party);
     CHECK(stats.captures + stats.failed_captures + stats.warm_ups == 0 && party->calls == 0, "%d calls for \"%s\"",
           party->calls, part);
@@ -361,6 +367,47 @@ static void lazy_beside_a_session(struct party *party)
     close_it(party);
 }
 
+/* What the runners differ in is found once; then no rank waits for others that do not try as often. */
+static void lazy_with_other_attempts(struct party *party)
+{
+    tutti_runner_options options = usual();
+    tutti_runner_bucket_t bucket = {.struct_bytes = sizeof(bucket)};
+    options.flags = TUTTI_RUNNER_LAZY;
+    options.attempts = party->rank == 2 ? 3 : 1;
+    open_with(party, &options);
+    for (size_t run = 0; run < 8; run++) {
+        good(tutti_runner_run(party->runner, run % 4 + 1, party->stream));
+    }
+    good(tutti_runner_bucket(party->runner, 0, &bucket));
+    CHECK(bucket.state == TUTTI_BUCKET_EMPTY && strstr(bucket.reason, "rank 2 has other flags or attempts") != NULL,
+          "rank %d: \"%s\"", party->rank, bucket.reason);
+    CHECK(stats_of(party).captures == 0 && stats_of(party).eager_runs == 8, "rank %d", party->rank);
+    close_it(party);
+}
+
+/* Nobody compares row counts but ranks that meet: then the run fails on all of them, and the next one is whole. */
+static void lazy_with_other_rows(struct party *party)
+{
+    static const size_t rows[2][3] = {{3, 4, 3}, {2, 2, 3}}; /* of one bucket, and of two */
+    tutti_runner_options options = usual();
+    options.flags = TUTTI_RUNNER_LAZY;
+    options.name = "draft";
+    good(tutti_runner_create(party->comm, &options, &party->runner));
+    segment_add(party, "local", local);
+    for (size_t run = 0; run < 2; run++) {
+        told(party, TUTTI_ERR_MISMATCH,
+             run == 0 ? "draft: rank 1 has run 4 rows and rank 0 3" : "draft: rank 2 has run 3 rows and rank 0 2",
+             tutti_runner_run(party->runner, rows[run][party->rank], party->stream));
+    }
+    told(party, TUTTI_ERR_MISMATCH, "rank 1 captures by a call of its own, rank 0 at the end of a run",
+         party->rank == 1 ? tutti_runner_capture_rows(party->runner, 3, party->stream)
+                          : tutti_runner_run(party->runner, 3, party->stream));
+    CHECK(stats_of(party).captures + stats_of(party).failed_captures == 0, "rank %d", party->rank);
+    good(tutti_runner_run(party->runner, 3, party->stream));
+    CHECK(stats_of(party).captures == 1, "rank %d", party->rank);
+    close_it(party);
+}
+
 /* -- a peer that is gone -------------------------------------------------------------------------------------------------------- */
 
 static void peer_is_gone(struct party *party)
@@ -380,9 +427,17 @@ static void peer_is_gone(struct party *party)
 
 static void run_rank(int rank, int world, const char *rendezvous, void *user)
 {
-    static void (*const scenes[])(struct party *) = {
-        other_segments, other_options,         one_cannot,  one_is_cold, all_fail, every_reason_is_told,
-        own_commits,    lazy_beside_a_session, peer_is_gone};
+    static void (*const scenes[])(struct party *) = {other_segments,
+                                                     other_options,
+                                                     one_cannot,
+                                                     one_is_cold,
+                                                     all_fail,
+                                                     every_reason_is_told,
+                                                     own_commits,
+                                                     lazy_beside_a_session,
+                                                     lazy_with_other_attempts,
+                                                     lazy_with_other_rows,
+                                                     peer_is_gone};
     static struct party party;
     party.rank = rank;
     party.comm = ranks_comm(rank, world, rendezvous);

@@ -97,7 +97,8 @@ static void model_settle(struct model *model, struct model_bucket *bucket, bool 
     model->captures += !fails;
 }
 
-/* One round over what is not captured of `only` (NULL: all): captures fail as long as there are faults left. Whether any did. */
+/* One round over what is not captured of `only` (NULL: all) and the fixed segments: captures fail as long as there are faults left. Whether
+ * any did. */
 static bool model_round(struct model *model, const struct model_bucket *only, int *faults)
 {
     bool failed = false;
@@ -110,7 +111,7 @@ static bool model_round(struct model *model, const struct model_bucket *only, in
             model_settle(model, bucket, fails);
         }
     }
-    if (model->constant && (only == NULL || only == &model->fixed) && model->fixed.state != TUTTI_BUCKET_CAPTURED) {
+    if (model->constant && model->fixed.state != TUTTI_BUCKET_CAPTURED) {
         model_settle(model, &model->fixed, false); /* nothing breaks that one */
     }
     return failed;
@@ -134,23 +135,16 @@ static void model_run(struct program *program, struct model *model, size_t rows,
     model->runs++;
     model->warm = true;
     model->oversize += bucket == NULL;
-    if (bucket == NULL) {
-        return;
+    bool replays = bucket != NULL && bucket->state == TUTTI_BUCKET_CAPTURED;
+    bool late = bucket != NULL && !replays && bucket->tries < model->attempts;
+    if (bucket != NULL) {
+        model->replayed += replays;
+        bucket->replayed += replays;
+        model->eager += !replays;
+        bucket->eager += !replays;
     }
-    bool replays = bucket->state == TUTTI_BUCKET_CAPTURED;
-    model->replayed += replays;
-    bucket->replayed += replays;
-    model->eager += !replays;
-    bucket->eager += !replays;
-    if (!model->lazy || replays) {
-        return;
-    }
-    if (model->constant && model->fixed.state != TUTTI_BUCKET_CAPTURED) {
-        (void)model_round(model, &model->fixed, &faults);
-        model_commit(program, model);
-    }
-    if (bucket->tries < model->attempts) {
-        (void)model_round(model, bucket, &faults);
+    if (model->lazy && (late || (model->constant && model->fixed.state != TUTTI_BUCKET_CAPTURED))) {
+        (void)model_round(model, late ? bucket : &model->fixed, &faults);
         model_commit(program, model);
     }
 }
