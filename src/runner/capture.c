@@ -28,6 +28,7 @@ struct campaign {
     uint64_t begun_ns;
     size_t done, total;
     bool entered; /* a session of its own */
+    uint32_t extension_ms;
     struct runner_verdict verdict;
 };
 
@@ -251,6 +252,22 @@ static void campaign_exit(struct campaign *campaign)
     campaign->entered = false;
 }
 
+/* What the caller has asked the peers to grant (tutti_comm_extend_deadline) is meant for all of this call; each of its steps
+ * would end it. */
+static uint32_t extension_get(const tutti_runner *runner)
+{
+    const tutti_comm *comm = runner->comm;
+    return atomic_load_explicit(&comm->controls[comm->rank]->extension_ms, memory_order_relaxed);
+}
+
+static void extension_keep(const struct campaign *campaign)
+{
+    const tutti_comm *comm = campaign->runner->comm;
+    if (extension_get(campaign->runner) < campaign->extension_ms) {
+        atomic_store_explicit(&comm->controls[comm->rank]->extension_ms, campaign->extension_ms, memory_order_relaxed);
+    }
+}
+
 /* Nothing has been run or captured if this fails. */
 static tutti_status campaigns_begin(struct campaign *campaigns, int count, const struct capture_order *order,
                                     struct runner_accord *accord)
@@ -283,6 +300,7 @@ static void warm_up(struct campaign *campaigns, int count)
         struct campaign *campaign = &campaigns[index];
         tutti_runner *runner = campaign->runner;
         size_t rows = runner->buckets[runner->bucket_count - 1].rows;
+        extension_keep(campaign);
         tell(campaign, TUTTI_RUNNER_WARM_UP, rows);
         verdict_note(campaign, runner_warm_up(runner, rows, campaign->stream));
     }
@@ -322,6 +340,7 @@ static tutti_status round_run(struct campaign *campaigns, int count, const struc
         struct campaign *campaign = &campaigns[index];
         campaign->total = choose(campaign->runner, order);
         campaign->done = 0;
+        extension_keep(campaign);
         if (campaign->verdict.status == TUTTI_OK) {
             campaign_enter(campaign);
         }
@@ -404,8 +423,10 @@ tutti_status runner_capture(tutti_runner *const *runners, const tutti_stream *st
 {
     struct campaign campaigns[TUTTI_WORLD_MAX] = {{.runner = NULL}};
     for (int index = 0; index < count; index++) {
-        campaigns[index] =
-            (struct campaign){.runner = runners[index], .stream = streams[index], .begun_ns = clock_now_ns()};
+        campaigns[index] = (struct campaign){.runner = runners[index],
+                                             .stream = streams[index],
+                                             .begun_ns = clock_now_ns(),
+                                             .extension_ms = extension_get(runners[index])};
         runners[index]->inside++;
     }
     tutti_status status = campaigns_run(campaigns, count, runners[0], order);

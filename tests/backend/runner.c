@@ -5,12 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "harness/check.h"
 #include "harness/engine.h"
 #include "harness/ranks.h"
 
 #define OVERSIZE 40
+#define PATIENCE_MS 400
 static const size_t sizes[] = {1, 2, 4, 8, 16, 31};
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
@@ -204,6 +206,49 @@ static void refused(int rank, int world, const char *rendezvous, void *user)
     engine_close(&engine);
 }
 
+/* -- a rank that is late and has said so ------------------------------------------------------------------------------- */
+
+/* Rank 0 takes longer to capture than its peers wait. */
+static tutti_status slow(void *user, size_t rows, tutti_stream stream)
+{
+    const int *rank = user;
+    tutti_host_capture_status state;
+    uint64_t id;
+    (void)rows;
+    CHECK_OK(tutti_host_capture_info(stream, &state, &id));
+    if (state == TUTTI_HOST_CAPTURE_ACTIVE && *rank == 0) {
+        (void)usleep(3 * PATIENCE_MS * 1000);
+    }
+    return TUTTI_OK;
+}
+
+static void an_extended_deadline(int rank, int world, const char *rendezvous, void *user)
+{
+    static const size_t one = 4;
+    tutti_runner *runner = NULL;
+    tutti_comm *comm = NULL;
+    tutti_host_stream *stream = NULL;
+    tutti_comm_options options = {.struct_bytes = sizeof(options), .backend = "host"};
+    const tutti_runner_options buckets = {.struct_bytes = sizeof(buckets), .buckets = &one, .bucket_count = 1};
+    const tutti_segment segment = {.struct_bytes = sizeof(segment), .fn = slow, .user = &rank};
+    (void)user;
+    options.rank = rank;
+    options.world = world;
+    options.rendezvous = rendezvous;
+    options.timeout_ms = PATIENCE_MS;
+    CHECK_OK(tutti_comm_create(&options, &comm));
+    CHECK_OK(tutti_host_stream_create(&stream));
+    CHECK_OK(tutti_runner_create(comm, &buckets, &runner));
+    CHECK_OK(tutti_runner_segment(runner, &segment, NULL));
+    if (rank == 0) {
+        CHECK_OK(tutti_comm_extend_deadline(comm, 60000));
+    }
+    CHECK_OK(tutti_runner_capture(runner, stream));
+    tutti_runner_destroy(runner);
+    tutti_comm_destroy(comm);
+    tutti_host_stream_destroy(stream);
+}
+
 /* -- what is enqueued outlives runner and communicator ---------------------------------------------------------------- */
 
 static void wait_for_flag(void *argument)
@@ -263,6 +308,7 @@ int main(int argc, char **argv)
     bool quarrel = false;
     ranks_run(mode, world, 120, captured, NULL);
     ranks_run(mode, world, 120, warmed, NULL);
+    ranks_run(mode, world, 120, an_extended_deadline, NULL);
     ranks_run(mode, world, 120, lazy, NULL);
     ranks_run(mode, world, 120, fixed_segments_come_along, NULL);
     ranks_run(mode, world, 120, refused, &quarrel);
