@@ -42,8 +42,8 @@ typedef tutti_status (*tutti_segment_fn)(void *user, size_t rows, tutti_stream s
 /* A matrix of which only the real rows mean something: row r begins at data + r * stride_bytes. */
 typedef struct tutti_padded {
     void *data;          /* device memory; as long as the runner lives */
-    size_t row_bytes;    /* of a row that are zeroed if it is padding */
-    size_t stride_bytes; /* 0: row_bytes */
+    size_t row_bytes;    /* of a row that are zeroed if it is padding; below 4 GiB */
+    size_t stride_bytes; /* 0: row_bytes; at least that, and below 4 GiB */
 } tutti_padded;
 
 #define TUTTI_SEGMENT_EAGER 1u /* never captured: ragged lengths, host decisions, memory that moves */
@@ -95,7 +95,7 @@ typedef struct tutti_runner_options {
     size_t struct_bytes;
     const char *name; /* for sentences: "draft"; copied; NULL: "runner" */
     uint32_t flags;   /* TUTTI_RUNNER_* */
-    /* The buckets: a list in ascending order (copied), */
+    /* The buckets: a list in ascending order, each once, from 1 on (copied), */
     const size_t *buckets;
     size_t bucket_count;
     /* or without one a policy: the powers of two up to powers_max, from there on steps of `step` rows, up to rows_max. */
@@ -121,7 +121,7 @@ TUTTI_API tutti_status tutti_runner_create(tutti_comm *comm, const tutti_runner_
 TUTTI_API void tutti_runner_destroy(tutti_runner *runner);
 
 /* Adds a segment; all ranks add the same ones. *index (NULL is allowed): its number, from 0. Not once something has been captured, or
- * tried, until all of it is released. Local. ARGUMENT, SYSTEM. */
+ * tried, until all of it is released, and not while a run is open. Local. ARGUMENT, SYSTEM. */
 TUTTI_API tutti_status tutti_runner_segment(tutti_runner *runner, const tutti_segment *segment, int *index);
 
 /* [collective] Captures on `stream` (not NULL) every bucket that is not captured, the largest first. If no run has been made since the

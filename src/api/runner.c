@@ -84,6 +84,12 @@ static tutti_status check_padded(const tutti_segment *segment)
                              "tutti_runner_segment: padded[%zu]: rows of %zu bytes, %zu apart, at %p are no matrix",
                              index, padded->row_bytes, padded->stride_bytes, padded->data);
         }
+        if (padded->row_bytes > UINT32_MAX ||
+            padded->stride_bytes > UINT32_MAX) { /* so no run's rows overflow a size */
+            return error_set(TUTTI_ERR_ARGUMENT,
+                             "tutti_runner_segment: padded[%zu]: rows of %zu bytes, %zu apart, are not below 4 GiB",
+                             index, padded->row_bytes, padded->stride_bytes);
+        }
     }
     return TUTTI_OK;
 }
@@ -92,6 +98,9 @@ tutti_status tutti_runner_segment(tutti_runner *runner, const tutti_segment *seg
 {
     tutti_segment ours;
     tutti_status status = check("tutti_runner_segment", runner);
+    if (status == TUTTI_OK && runner->pass.open) {
+        status = error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_segment: a run is open: tutti_runner_end first");
+    }
     if (status == TUTTI_OK) {
         status = struct_read("tutti_runner_segment: segment", segment, &ours, sizeof(ours), sizeof(ours));
     }
@@ -230,7 +239,7 @@ tutti_status tutti_runner_run(tutti_runner *runner, size_t rows, tutti_stream st
 tutti_status tutti_runner_begin(tutti_runner *runner, size_t rows, tutti_stream stream)
 {
     tutti_status status = check("tutti_runner_begin", runner);
-    return status == TUTTI_OK ? runner_begin(runner, rows, stream) : status;
+    return status == TUTTI_OK ? runner_begin(runner, "tutti_runner_begin", rows, stream) : status;
 }
 
 tutti_status tutti_runner_enter(tutti_runner *runner, int segment)

@@ -56,6 +56,9 @@ static tutti_status list_make(const tutti_runner_options *options, size_t *rows,
 tutti_status buckets_list(const tutti_runner_options *options, size_t **rows, size_t *count)
 {
     bool listed = options->bucket_count > 0;
+    if (!listed && options->buckets != NULL) {
+        return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_create: buckets is given, and bucket_count is 0");
+    }
     if (options->bucket_count > TUTTI_RUNNER_BUCKETS_MAX || (listed && options->buckets == NULL)) {
         return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_create: buckets are %s",
                          listed && options->buckets == NULL ? "NULL" : "too many");

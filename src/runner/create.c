@@ -158,7 +158,7 @@ tutti_status runner_segment_add(tutti_runner *runner, const tutti_segment *segme
     } else {
         (void)snprintf(made->name, sizeof(made->name), "segment %d", runner->segment_count);
     }
-    runner->fixed_count += segment->fixed_rows != 0;
+    runner->fixed_count += bucket_has(&runner->fixed, made);
     if (index != NULL) {
         *index = runner->segment_count;
     }

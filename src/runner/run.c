@@ -99,20 +99,19 @@ static tutti_status pass_open(tutti_runner *runner, size_t rows, tutti_stream st
     return status;
 }
 
-tutti_status runner_begin(tutti_runner *runner, size_t rows, tutti_stream stream)
+tutti_status runner_begin(tutti_runner *runner, const char *call, size_t rows, tutti_stream stream)
 {
     if (runner->pass.open) {
-        return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_begin: a run of %zu rows is open: tutti_runner_end first",
+        return error_set(TUTTI_ERR_ARGUMENT, "%s: a run of %zu rows is open: tutti_runner_end first", call,
                          runner->pass.rows);
     }
     if (runner->segment_count == 0) {
-        return error_set(TUTTI_ERR_ARGUMENT, "tutti_runner_begin: %s has no segments yet", runner->name);
+        return error_set(TUTTI_ERR_ARGUMENT, "%s: %s has no segments yet", call, runner->name);
     }
     if (rows == 0 || rows > UINT32_MAX - runner->oversize_multiple) {
-        return error_set(TUTTI_ERR_ARGUMENT,
-                         "tutti_runner_begin: a run has 1 row or more, and fewer than 2^32: not %zu", rows);
+        return error_set(TUTTI_ERR_ARGUMENT, "%s: a run has 1 row or more, and fewer than 2^32: not %zu", call, rows);
     }
-    tutti_status status = runner_stream_check(runner, "tutti_runner_begin", stream);
+    tutti_status status = runner_stream_check(runner, call, stream);
     return status == TUTTI_OK ? pass_open(runner, rows, stream, false) : status;
 }
 
@@ -242,7 +241,7 @@ static tutti_status enter_all(tutti_runner *runner)
 
 tutti_status runner_run(tutti_runner *runner, size_t rows, tutti_stream stream)
 {
-    tutti_status status = runner_begin(runner, rows, stream);
+    tutti_status status = runner_begin(runner, "tutti_runner_run", rows, stream);
     if (status == TUTTI_OK) {
         status = enter_all(runner);
     }

@@ -70,7 +70,7 @@ struct tutti_runner {
     void *user;
 
     struct runner_segment *segments;
-    int segment_count, fixed_count; /* fixed_count: of them, those with fixed_rows */
+    int segment_count, fixed_count; /* fixed_count: of them, those with fixed_rows that are captured */
     struct runner_bucket *buckets;  /* [bucket_count], ascending */
     size_t bucket_count;
     struct runner_bucket fixed; /* of 0 rows */
@@ -104,7 +104,7 @@ tutti_status runner_segment_add(tutti_runner *runner, const tutti_segment *segme
 void bucket_clear(tutti_runner *runner, struct runner_bucket *bucket);
 
 /* -- run.c -- */
-tutti_status runner_begin(tutti_runner *runner, size_t rows, tutti_stream stream);
+tutti_status runner_begin(tutti_runner *runner, const char *call, size_t rows, tutti_stream stream);
 tutti_status runner_enter(tutti_runner *runner, int segment);
 tutti_status runner_end(tutti_runner *runner);
 tutti_status runner_run(tutti_runner *runner, size_t rows, tutti_stream stream);

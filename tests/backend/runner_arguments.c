@@ -58,6 +58,8 @@ static void lists(tutti_comm *comm)
         many[index] = 3 * index + 1;
     }
     options.buckets = many;
+    options.bucket_count = 0;
+    refuse_options(comm, &options, "bucket_count is 0");
     options.bucket_count = TUTTI_RUNNER_BUCKETS_MAX + 1;
     refuse_options(comm, &options, "too many");
     options.bucket_count = 2;
@@ -169,6 +171,10 @@ static void segments(tutti_comm *comm, tutti_host_stream *stream)
     refuse_segment(runner, &segment, "3 apart");
     padded = (tutti_padded){rows, 0, 0};
     refuse_segment(runner, &segment, "0 bytes");
+    padded = (tutti_padded){rows, 4, LARGE};
+    refuse_segment(runner, &segment, "4 GiB");
+    padded = (tutti_padded){rows, LARGE, 0};
+    refuse_segment(runner, &segment, "4 GiB");
     padded = (tutti_padded){NULL, 4, 0};
     refuse_segment(runner, &segment, "padded[0]");
     segment.struct_bytes = 1;
@@ -179,6 +185,24 @@ static void segments(tutti_comm *comm, tutti_host_stream *stream)
     good(tutti_runner_segment(runner, &segment, NULL));
     good(tutti_runner_segment(runner, &segment, &index));
     CHECK(index == 1, "the second segment is %d", index);
+    good(tutti_runner_begin(runner, 1, stream));
+    refuse_segment(runner, &segment, "a run is open");
+    good(tutti_runner_end(runner));
+    tutti_runner_destroy(runner);
+}
+
+/* One that is never captured has no share in the bucket of 0 rows. */
+static void eager_and_fixed(tutti_comm *comm, tutti_host_stream *stream)
+{
+    tutti_runner *runner = NULL;
+    const tutti_segment segment = {
+        .struct_bytes = sizeof(segment), .fn = nothing, .flags = TUTTI_SEGMENT_EAGER, .fixed_rows = 3};
+    tutti_runner_stats_t stats = {.struct_bytes = sizeof(stats)};
+    good(tutti_runner_create(comm, NULL, &runner));
+    good(tutti_runner_segment(runner, &segment, NULL));
+    good(tutti_runner_capture_rows(runner, 1, stream));
+    good(tutti_runner_stats(runner, &stats));
+    CHECK(stats.buckets == 10 && stats.captures == 1, "%d buckets", (int)stats.buckets);
     tutti_runner_destroy(runner);
 }
 
@@ -215,7 +239,10 @@ static void captures(struct engine *engine)
 static void runs(struct engine *engine)
 {
     tutti_runner *runner = engine->runner;
-    refused(TUTTI_ERR_ARGUMENT, "not 0", tutti_runner_run(runner, 0, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "tutti_runner_run: a run has 1 row or more, and fewer than 2^32: not 0",
+            tutti_runner_run(runner, 0, engine->stream));
+    refused(TUTTI_ERR_ARGUMENT, "tutti_runner_begin: a run has 1 row or more",
+            tutti_runner_begin(runner, 0, engine->stream));
     refused(TUTTI_ERR_ARGUMENT, "2^32", tutti_runner_run(runner, LARGE, engine->stream));
     refused(TUTTI_ERR_ARGUMENT, "tutti_runner_run", tutti_runner_run(NULL, 1, engine->stream));
     refused(TUTTI_ERR_ARGUMENT, "no run", tutti_runner_enter(runner, 0));
@@ -445,6 +472,7 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
     other_options(engine.comm);
     policies(engine.comm);
     segments(engine.comm, engine.stream);
+    eager_and_fixed(engine.comm, engine.stream);
     captures(&engine);
     runs(&engine);
     counters(&engine);
