@@ -75,6 +75,7 @@ _ARGUMENTS = {
     "tutti_comm_create": [ctypes.POINTER(_Options), ctypes.POINTER(_P)],
     "tutti_comm_status": [_P],
     "tutti_comm_abort": [_P],
+    "tutti_comm_extend_deadline": [_P, ctypes.c_uint32],
     "tutti_all_reduce": [_P, _P, _P, _N, _I, _I, _P],
     "tutti_reduce_scatter": [_P, _P, _P, _N, _I, _I, _P],
     "tutti_all_gather": [_P, _P, _P, _N, _P],
@@ -250,6 +251,10 @@ class Comm:
 
     def abort(self):
         _check(_library.tutti_comm_abort(self._handle))
+
+    def extend_deadline(self, more_ms):
+        """Before this rank does something long (a compilation): its peers wait so much longer for its next call. Local."""
+        _check(_library.tutti_comm_extend_deadline(self._handle, more_ms))
 
     def close(self):
         if self._handle is not None:

@@ -82,7 +82,8 @@ class Runner:
     run. commit=False leaves captures for Comm.commit. progress(phase, rows, done, total) is called during captures.
 
     What a callable raises comes out of the run that called it. While it is captured, it makes that bucket eager on all ranks instead; it is
-    then in `exceptions`, which holds those of the last capture or run. The communicator outlives the runner.
+    then in `exceptions`, which holds those of the last capture or run. What is no Exception (KeyboardInterrupt) comes out in any case, when the
+    call is over. The communicator outlives the runner.
     """
 
     def __init__(self, comm, buckets=None, rows_max=0, powers_max=0, step=0, oversize_multiple=0, attempts=0, name=None,
@@ -91,24 +92,28 @@ class Runner:
         self._comm = comm
         self._kept = []  # callbacks that the library calls as long as it lives
         self.exceptions = []
+        self._ended = None  # what a callable raised that is to come out of the call
+        self._captures = False
         options = _Options(struct_bytes=ctypes.sizeof(_Options), rows_max=rows_max, powers_max=powers_max, step=step,
                            oversize_multiple=oversize_multiple, attempts=attempts)
         options.name = name.encode() if name else None
         options.flags = (_LAZY if lazy else 0) | (0 if commit else _NO_COMMIT)
         if buckets is not None:
             options.buckets, options.bucket_count = (_N * len(buckets))(*buckets), len(buckets)
-        if progress is not None:
-            options.progress = _PROGRESS(lambda _user, told: self._tell(progress, told.contents))
-            self._kept.append(options.progress)
+        options.progress = _PROGRESS(lambda _user, told: self._tell(progress, told.contents))
+        self._kept.append(options.progress)
         handle = _P()
         _check(_library.tutti_runner_create(comm._handle, ctypes.byref(options), ctypes.byref(handle)))
         self._handle = handle
 
     def _tell(self, progress, told):
+        self._captures = _PHASES[told.phase] == "capture"
         try:
-            progress(_PHASES[told.phase], told.rows, told.done, told.total)
+            if progress is not None:
+                progress(_PHASES[told.phase], told.rows, told.done, told.total)
         except BaseException as error:  # it must not cross the C library
             self.exceptions.append(error)
+            self._ended = self._ended if isinstance(error, Exception) else error
 
     def segment(self, function, eager=False, padded=(), fixed_rows=0, name=None):
         """Adds function(rows, stream), which enqueues work on that stream; its number, for enter.
@@ -122,6 +127,8 @@ class Runner:
                 return 0
             except BaseException as error:  # it must not cross the C library
                 self.exceptions.append(error)
+                if not self._captures or not isinstance(error, Exception):
+                    self._ended = error
                 return error.status if isinstance(error, Error) else ERR_UNSUPPORTED
 
         matrices = (_Padded * len(padded))(*padded)
@@ -134,15 +141,19 @@ class Runner:
         self._kept.append(segment.fn)
         return index.value
 
+    def _begin(self):
+        self.exceptions, self._ended = [], None
+
     def _made(self, status):
-        """What a callable raised says more than the library can."""
-        if status != 0 and self.exceptions:
-            raise self.exceptions[0]
+        """What a callable raised says more than the library can, if it is what ended the call."""
+        ended, self._ended = self._ended, None
+        if ended is not None and (status != 0 or not isinstance(ended, Exception)):
+            raise ended
         _check(status)
 
     def capture(self, stream, rows=None):
         """Every bucket that is not captured, or the one that holds so many rows."""
-        self.exceptions = []
+        self._begin()
         self._made(_library.tutti_runner_capture(self._handle, stream or None) if rows is None else
                    _library.tutti_runner_capture_rows(self._handle, rows, stream or None))
 
@@ -151,11 +162,12 @@ class Runner:
         _check(_library.tutti_runner_release(self._handle, rows))
 
     def run(self, rows, stream):
-        self.exceptions = []
+        """One pass over so many rows, the same number on all ranks: nothing compares them (docs/runner.md)."""
+        self._begin()
         self._made(_library.tutti_runner_run(self._handle, rows, stream or None))
 
     def begin(self, rows, stream):
-        self.exceptions = []
+        self._begin()
         _check(_library.tutti_runner_begin(self._handle, rows, stream or None))
 
     def enter(self, segment):

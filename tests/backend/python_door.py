@@ -183,12 +183,47 @@ class Rank:
             for name, wanted in dict(runs=8, replayed_runs=4, oversize_runs=2, eager_runs=2, captures=3, warm_ups=1,
                                      failed_captures=3, released=1, commit_sentence="").items():
                 assert stats[name] == wanted, f"{name} is {stats[name]}, not {wanted}"
-        try:
-            tutti.Runner(self.comm, buckets=[4, 2])
-        except tutti.Error as error:
-            assert error.status == tutti.ERR_ARGUMENT and "buckets[1]" in str(error), error
-        else:
-            raise AssertionError("buckets in any order")
+        self.runner_raises()
+        for buckets, says in (([4, 2], "buckets[1]"), ([], "bucket_count")):
+            try:
+                tutti.Runner(self.comm, buckets=buckets)
+            except tutti.Error as error:
+                assert error.status == tutti.ERR_ARGUMENT and says in str(error), error
+            else:
+                raise AssertionError(f"buckets {buckets}")
+
+    def runner_raises(self):
+        """What was raised while a bucket was captured ends no call of later; an interrupt ends the capture's."""
+        state, number = ctypes.c_int(), ctypes.c_uint64()
+        raises = [ValueError("kept")]
+
+        def segment(_rows, stream):
+            good(library.tutti_host_capture_info(ctypes.c_void_p(stream), ctypes.byref(state), ctypes.byref(number)))
+            if state.value and raises:
+                raise raises.pop()
+
+        self.comm.extend_deadline(60000)
+        with tutti.Runner(self.comm, buckets=[2], name="lazy", lazy=True) as runner:
+            runner.segment(segment)
+            runner.begin(2, self.stream.value)
+            runner.enter(0)
+            runner.end()
+            assert [str(error) for error in runner.exceptions] == ["kept"], runner.exceptions
+            try:
+                runner.end()
+            except tutti.Error as error:
+                assert "no run is open" in str(error), error
+            else:
+                raise AssertionError("a run was ended twice")
+            raises.append(KeyboardInterrupt())
+            try:
+                runner.capture(self.stream.value)
+            except KeyboardInterrupt:
+                assert runner.buckets()[0]["state"] == "eager"
+            else:
+                raise AssertionError("an interrupt was lost")
+            runner.capture(self.stream.value)
+            assert runner.buckets()[0]["state"] == "captured" and not runner.exceptions
 
     def run(self):
         graphs = [self.commits(), self.sessions()]
