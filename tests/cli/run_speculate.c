@@ -3,26 +3,18 @@
  * `tutti run --speculate K`: whatever a draft model proposes, the tokens are those without it. A draft that is the model itself is always
  * right, so that fewer steps are needed.
  */
-#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "harness/check.h"
 #include "harness/command.h"
+#include "harness/report.h"
 
 static char folder[32];
 
-static const cJSON *item(const cJSON *object, const char *name)
-{
-    const cJSON *found = cJSON_GetObjectItemCaseSensitive(object, name);
-    CHECK(found != NULL, "no '%s'", name);
-    return found;
-}
-
 static cJSON *run(const char *trace, const char *const *more)
 {
-    static char text[131072];
     char path[64];
     const char *arguments[24] = {TUTTI_TOOL, "run", "--layers", "2", "--trace", trace, "--json", path};
     (void)snprintf(path, sizeof(path), "%s/out.json", folder);
@@ -32,28 +24,22 @@ static cJSON *run(const char *trace, const char *const *more)
     struct command_result result = command_run(arguments, NULL, 240);
     CHECK(result.code == 0, "%s %s: exit code %d: %s%s", more[0], more[1], result.code, result.error, result.out);
     command_free(&result);
-    memset(text, 0, sizeof(text));
-    FILE *file = fopen(path, "r");
-    CHECK(file != NULL && fread(text, 1, sizeof(text) - 1, file) > 0, "%s", path);
-    (void)fclose(file);
-    cJSON *json = cJSON_Parse(text);
-    CHECK(json != NULL && cJSON_IsTrue(item(json, "verified")), "%s", text);
-    CHECK(unlink(path) == 0, "%s", path);
-    return json;
+    return report_take(path);
 }
 
 /* Of the way with the draft. */
 static int steps_of(const cJSON *json, int way)
 {
-    return item(cJSON_GetArrayItem(item(json, "ways"), way), "steps")->valueint;
+    return report_item(cJSON_GetArrayItem(report_item(json, "ways"), way), "steps")->valueint;
 }
 
 static bool has_draft_bucket(const cJSON *json)
 {
     const cJSON *entry = NULL;
-    cJSON_ArrayForEach(entry, item(json, "buckets"))
+    cJSON_ArrayForEach(entry, report_item(json, "buckets"))
     {
-        if (strcmp(item(entry, "runner")->valuestring, "draft decode") == 0 && item(entry, "replays")->valueint > 0) {
+        if (strcmp(report_item(entry, "runner")->valuestring, "draft decode") == 0 &&
+            report_item(entry, "replays")->valueint > 0) {
             return true;
         }
     }
@@ -64,9 +50,9 @@ static bool has_draft_bucket(const cJSON *json)
 static void check(const char *trace, const char *const *more, bool right)
 {
     cJSON *json = run(trace, more);
-    int proposed = item(json, "tokens_proposed")->valueint;
-    int accepted = item(json, "tokens_accepted")->valueint;
-    CHECK(cJSON_GetArraySize(item(json, "ways")) == 4 && has_draft_bucket(json), "no draft");
+    int proposed = report_item(json, "tokens_proposed")->valueint;
+    int accepted = report_item(json, "tokens_accepted")->valueint;
+    CHECK(cJSON_GetArraySize(report_item(json, "ways")) == 4 && has_draft_bucket(json), "no draft");
     CHECK(proposed > 0 && accepted <= proposed, "%d of %d", accepted, proposed);
     CHECK(right ? accepted == proposed : accepted < proposed, "%s ranks: %d of %d proposals were right", more[1],
           accepted, proposed);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `tutti run --storm`: everything that goes wrong on purpose is survived, and the JSON tells it. */
-#include <cjson/cJSON.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -8,60 +7,37 @@
 #include "harness/command.h"
 #include "harness/effort.h"
 #include "harness/ranks.h"
+#include "harness/report.h"
 
 #define LAYERS (effort() == EFFORT_QUICK ? "1" : "2")
 
 static char folder[32];
 
-static void check_storm(const cJSON *storm, const char *name, const char *says)
-{
-    const cJSON *entry = NULL;
-    cJSON_ArrayForEach(entry, storm)
-    {
-        const cJSON *found = cJSON_GetObjectItemCaseSensitive(entry, "name");
-        if (found != NULL && strcmp(found->valuestring, name) == 0) {
-            const cJSON *sentence = cJSON_GetObjectItemCaseSensitive(entry, "sentence");
-            CHECK(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(entry, "ok")), "%s", name);
-            CHECK(sentence != NULL && strstr(sentence->valuestring, says) != NULL, "%s: %s", name,
-                  sentence != NULL ? sentence->valuestring : "no sentence");
-            return;
-        }
-    }
-    CHECK(0, "no storm is called '%s'", name);
-}
-
 static void check_file(const char *path)
 {
-    static char text[131072];
-    memset(text, 0, sizeof(text));
-    FILE *file = fopen(path, "r");
-    CHECK(file != NULL && fread(text, 1, sizeof(text) - 1, file) > 0, "%s", path);
-    (void)fclose(file);
-    cJSON *json = cJSON_Parse(text);
-    CHECK(json != NULL && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "verified")), "%s", text);
-    const cJSON *storm = cJSON_GetObjectItemCaseSensitive(json, "storm");
-    CHECK(cJSON_GetArraySize(storm) == 12, "%d storms", cJSON_GetArraySize(storm));
-    check_storm(storm, "captures of one rank delayed", "same tokens");
-    check_storm(storm, "graphs replayed in random order between eager calls", "every element right");
-    check_storm(storm, "a capture invalidated", "tutti_host_stream_query");
-    check_storm(storm, "a capture invalidated", "same tokens");
-    check_storm(storm, "a capture that fails on one rank", "TUTTI_ERR_UNSUPPORTED");
-    check_storm(storm, "a capture that fails on one rank", "same tokens");
-    check_storm(storm, "batches above the largest bucket", "steps had more rows than any bucket and ran eagerly");
-    check_storm(storm, "batches above the largest bucket", "same tokens");
-    check_storm(storm, "garbage in every buffer that nobody should read", "same tokens");
-    check_storm(storm, "gathers and reductions interleaved in one capture", "every element right");
-    check_storm(storm, "slots recycled under an old graph", "6 capture sessions committed");
-    check_storm(storm, "slots recycled under an old graph", "every element right");
-    check_storm(storm, "a commit in the middle of serving", "before tutti_commit took in their");
-    check_storm(storm, "a commit in the middle of serving", "same tokens");
-    check_storm(storm, "memory remapped under captured graphs", "other pages were mapped");
-    check_storm(storm, "memory remapped under captured graphs", "same tokens");
-    check_storm(storm, "one rank's memory cannot be shared", "captured calls staged on every rank");
-    check_storm(storm, "one rank's memory cannot be shared", "same tokens");
-    check_storm(storm, "a rank killed while serving", "same tokens");
+    cJSON *json = report_take(path);
+    int storms = cJSON_GetArraySize(report_item(json, "storm"));
+    CHECK(storms == 12, "%d storms", storms);
+    report_check_storm(json, "captures of one rank delayed", "same tokens");
+    report_check_storm(json, "graphs replayed in random order between eager calls", "every element right");
+    report_check_storm(json, "a capture invalidated", "tutti_host_stream_query");
+    report_check_storm(json, "a capture invalidated", "same tokens");
+    report_check_storm(json, "a capture that fails on one rank", "TUTTI_ERR_UNSUPPORTED");
+    report_check_storm(json, "a capture that fails on one rank", "same tokens");
+    report_check_storm(json, "batches above the largest bucket", "steps had more rows than any bucket and ran eagerly");
+    report_check_storm(json, "batches above the largest bucket", "same tokens");
+    report_check_storm(json, "garbage in every buffer that nobody should read", "same tokens");
+    report_check_storm(json, "gathers and reductions interleaved in one capture", "every element right");
+    report_check_storm(json, "slots recycled under an old graph", "6 capture sessions committed");
+    report_check_storm(json, "slots recycled under an old graph", "every element right");
+    report_check_storm(json, "a commit in the middle of serving", "before tutti_commit took in their");
+    report_check_storm(json, "a commit in the middle of serving", "same tokens");
+    report_check_storm(json, "memory remapped under captured graphs", "other pages were mapped");
+    report_check_storm(json, "memory remapped under captured graphs", "same tokens");
+    report_check_storm(json, "one rank's memory cannot be shared", "captured calls staged on every rank");
+    report_check_storm(json, "one rank's memory cannot be shared", "same tokens");
+    report_check_storm(json, "a rank killed while serving", "same tokens");
     cJSON_Delete(json);
-    CHECK(unlink(path) == 0, "%s", path);
 }
 
 static void check_run(const char *ranks, const char *numerics, uint64_t seed)

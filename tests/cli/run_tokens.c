@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `tutti run` on several rank counts and both numerics: every token verified, all fields of the JSON there. */
-#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,39 +7,19 @@
 #include "harness/check.h"
 #include "harness/command.h"
 #include "harness/effort.h"
+#include "harness/report.h"
 
 static char folder[32];
-
-static const cJSON *item(const cJSON *object, const char *name)
-{
-    const cJSON *found = cJSON_GetObjectItemCaseSensitive(object, name);
-    CHECK(found != NULL, "no '%s'", name);
-    return found;
-}
-
-static cJSON *read_json(const char *path)
-{
-    FILE *file = fopen(path, "r");
-    CHECK(file != NULL, "%s was not written", path);
-    static char text[65536];
-    memset(text, 0, sizeof(text));
-    size_t bytes = fread(text, 1, sizeof(text) - 1, file);
-    (void)fclose(file);
-    cJSON *json = cJSON_Parse(text);
-    CHECK(bytes > 0 && json != NULL, "%s is no JSON", path);
-    CHECK(unlink(path) == 0, "%s", path);
-    return json;
-}
 
 /* One way's figures make sense. Returns how many steps it replayed. */
 static int check_way(const cJSON *json, const cJSON *way, const char *name)
 {
-    int replays = item(way, "graph_replays")->valueint;
-    int steps = item(way, "steps")->valueint;
-    CHECK(strcmp(item(way, "name")->valuestring, name) == 0, "%s", item(way, "name")->valuestring);
-    CHECK(replays + item(way, "eager_steps")->valueint == steps, "%s", name);
-    CHECK(steps == item(json, "steps")->valueint, "%s: %d steps", name, steps);
-    CHECK(item(way, "failed_captures")->valueint == 0, "%s: failed captures", name);
+    int replays = report_item(way, "graph_replays")->valueint;
+    int steps = report_item(way, "steps")->valueint;
+    CHECK(strcmp(report_item(way, "name")->valuestring, name) == 0, "%s", report_item(way, "name")->valuestring);
+    CHECK(replays + report_item(way, "eager_steps")->valueint == steps, "%s", name);
+    CHECK(steps == report_item(json, "steps")->valueint, "%s: %d steps", name, steps);
+    CHECK(report_item(way, "failed_captures")->valueint == 0, "%s: failed captures", name);
     return replays;
 }
 
@@ -48,17 +27,17 @@ static int check_way(const cJSON *json, const cJSON *way, const char *name)
  * fit a bucket. */
 static void check_ways(const cJSON *json)
 {
-    const cJSON *ways = item(json, "ways");
+    const cJSON *ways = report_item(json, "ways");
     const cJSON *pieces = cJSON_GetArrayItem(ways, 2);
     CHECK(cJSON_GetArraySize(ways) == 3, "%d ways", cJSON_GetArraySize(ways));
     int eager = check_way(json, cJSON_GetArrayItem(ways, 0), "eager");
     int whole = check_way(json, cJSON_GetArrayItem(ways, 1), "whole graphs");
     int all = check_way(json, pieces, "piecewise");
-    CHECK(eager == 0 && whole == item(json, "graph_replays")->valueint, "%d, %d replays", eager, whole);
-    CHECK(all == item(json, "steps")->valueint, "all steps fit a bucket, and %d were replayed", all);
-    CHECK(item(pieces, "commits")->valueint == 3, "one commit a runner");
-    CHECK(item(pieces, "graph_launches")->valueint > all, "prefill steps have several graphs");
-    CHECK(item(pieces, "padding_rows")->valueint > 0, "no padding");
+    CHECK(eager == 0 && whole == report_item(json, "graph_replays")->valueint, "%d, %d replays", eager, whole);
+    CHECK(all == report_item(json, "steps")->valueint, "all steps fit a bucket, and %d were replayed", all);
+    CHECK(report_item(pieces, "commits")->valueint == 3, "one commit a runner");
+    CHECK(report_item(pieces, "graph_launches")->valueint > all, "prefill steps have several graphs");
+    CHECK(report_item(pieces, "padding_rows")->valueint > 0, "no padding");
 }
 
 /* All runners' buckets are captured once, and what was replayed is what the steps were. */
@@ -66,46 +45,48 @@ static void check_buckets(const cJSON *json)
 {
     int replays = 0;
     const cJSON *entry = NULL;
-    cJSON_ArrayForEach(entry, item(json, "buckets"))
+    cJSON_ArrayForEach(entry, report_item(json, "buckets"))
     {
-        CHECK(strcmp(item(entry, "state")->valuestring, "captured") == 0, "%s", item(entry, "reason")->valuestring);
-        CHECK(item(entry, "captures")->valueint == 1 && item(entry, "eager_runs")->valueint == 0, "%s of %d rows",
-              item(entry, "runner")->valuestring, item(entry, "rows")->valueint);
-        bool head = strcmp(item(entry, "runner")->valuestring, "head") == 0;
-        replays += head ? 0 : item(entry, "replays")->valueint;
+        CHECK(strcmp(report_item(entry, "state")->valuestring, "captured") == 0, "%s",
+              report_item(entry, "reason")->valuestring);
+        CHECK(report_item(entry, "captures")->valueint == 1 && report_item(entry, "eager_runs")->valueint == 0,
+              "%s of %d rows", report_item(entry, "runner")->valuestring, report_item(entry, "rows")->valueint);
+        bool head = strcmp(report_item(entry, "runner")->valuestring, "head") == 0;
+        replays += head ? 0 : report_item(entry, "replays")->valueint;
     }
-    CHECK(replays == item(json, "steps")->valueint, "%d replays of %d steps", replays, item(json, "steps")->valueint);
+    CHECK(replays == report_item(json, "steps")->valueint, "%d replays of %d steps", replays,
+          report_item(json, "steps")->valueint);
 }
 
 static void check_whole_graphs(const cJSON *json)
 {
-    int steps = item(json, "steps")->valueint;
-    int replays = item(json, "graph_replays")->valueint;
-    int eager = item(json, "eager_steps")->valueint;
+    int steps = report_item(json, "steps")->valueint;
+    int replays = report_item(json, "graph_replays")->valueint;
+    int eager = report_item(json, "eager_steps")->valueint;
     CHECK(replays > 0 && eager > 0 && replays + eager == steps, "%d = %d + %d", steps, replays, eager);
-    CHECK(item(json, "captures")->valueint > 0 && item(json, "commits")->valueint == 1, "%d commits",
-          item(json, "commits")->valueint);
-    CHECK(item(json, "capture_ms")->valuedouble > 0.0 && item(json, "commit_ms")->valuedouble > 0.0, "times");
-    CHECK(item(json, "direct_calls")->valueint >= 0 && item(json, "staged_calls")->valueint == 0,
+    CHECK(report_item(json, "captures")->valueint > 0 && report_item(json, "commits")->valueint == 1, "%d commits",
+          report_item(json, "commits")->valueint);
+    CHECK(report_item(json, "capture_ms")->valuedouble > 0.0 && report_item(json, "commit_ms")->valuedouble > 0.0,
+          "times");
+    CHECK(report_item(json, "direct_calls")->valueint >= 0 && report_item(json, "staged_calls")->valueint == 0,
           "what is reduced lies in memory that all ranks have");
 }
 
 static void check_json(cJSON *json, const char *ranks, const char *numerics)
 {
-    CHECK(cJSON_IsTrue(item(json, "verified")), "not verified");
-    CHECK(strcmp(item(json, "backend")->valuestring, "host") == 0, "backend");
-    CHECK(item(json, "ranks")->valueint == (int)strtol(ranks, NULL, 10), "ranks");
-    CHECK(strcmp(item(json, "model")->valuestring, "tiny") == 0, "model");
-    CHECK(strcmp(item(json, "numerics")->valuestring, numerics) == 0, "numerics");
+    CHECK(strcmp(report_item(json, "backend")->valuestring, "host") == 0, "backend");
+    CHECK(report_item(json, "ranks")->valueint == (int)strtol(ranks, NULL, 10), "ranks");
+    CHECK(strcmp(report_item(json, "model")->valuestring, "tiny") == 0, "model");
+    CHECK(strcmp(report_item(json, "numerics")->valuestring, numerics) == 0, "numerics");
     check_whole_graphs(json);
     check_ways(json);
     check_buckets(json);
     static const char *const figures[] = {"tokens_per_second_eager", "tokens_per_second_graph",
                                           "tokens_per_second_piecewise", "ttft_ms_p50", "tpot_ms_p50"};
     for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
-        CHECK(item(json, figures[i])->valuedouble > 0.0, "%s", figures[i]);
+        CHECK(report_item(json, figures[i])->valuedouble > 0.0, "%s", figures[i]);
     }
-    CHECK(cJSON_IsArray(item(json, "storm")) && cJSON_GetArraySize(item(json, "storm")) == 0, "storm");
+    CHECK(cJSON_IsArray(report_item(json, "storm")) && cJSON_GetArraySize(report_item(json, "storm")) == 0, "storm");
     CHECK(cJSON_GetArraySize(json) == 22, "%d fields", cJSON_GetArraySize(json));
     cJSON_Delete(json);
 }
@@ -120,7 +101,7 @@ static void check_run(const char *trace, const char *ranks, const char *numerics
     CHECK(result.code == 0, "%s ranks, %s: exit code %d: %s%s", ranks, numerics, result.code, result.error, result.out);
     CHECK(result.error[0] == '\0', "%s", result.error);
     CHECK(strstr(result.out, "NO ") == NULL && strstr(result.out, "\033") == NULL, "%s", result.out);
-    check_json(read_json(path), ranks, numerics);
+    check_json(report_take(path), ranks, numerics);
     command_free(&result);
 }
 

@@ -3,54 +3,30 @@
  * `tutti run --backend cuda --storm` on simulated devices (device_compute.c): every token right, and what commits, suspends, recycled
  * slots and memory that cannot be shared are about has really happened: calls were direct. Before that, a mixture of experts.
  */
-#include <cjson/cJSON.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "harness/check.h"
 #include "harness/command.h"
 #include "harness/ranks.h"
-
-static void check_storm(const cJSON *storms, const char *name, const char *says)
-{
-    const cJSON *entry = NULL;
-    cJSON_ArrayForEach(entry, storms)
-    {
-        const cJSON *found = cJSON_GetObjectItemCaseSensitive(entry, "name");
-        const cJSON *sentence = cJSON_GetObjectItemCaseSensitive(entry, "sentence");
-        if (found != NULL && sentence != NULL && strcmp(found->valuestring, name) == 0) {
-            CHECK(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(entry, "ok")), "%s: %s", name, sentence->valuestring);
-            CHECK(strstr(sentence->valuestring, says) != NULL, "%s: %s", name, sentence->valuestring);
-            return;
-        }
-    }
-    CHECK(0, "no storm is called '%s'", name);
-}
+#include "harness/report.h"
 
 static void check_file(const char *path)
 {
-    static char text[131072];
-    memset(text, 0, sizeof(text));
-    FILE *file = fopen(path, "r");
-    CHECK(file != NULL && fread(text, 1, sizeof(text) - 1, file) > 0, "%s", path);
-    (void)fclose(file);
-    cJSON *json = cJSON_Parse(text);
-    CHECK(json != NULL && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "verified")), "%s", text);
-    const cJSON *direct = cJSON_GetObjectItemCaseSensitive(json, "direct_calls");
-    CHECK(direct != NULL && direct->valueint > 0, "no call was direct: %s", text);
-    const cJSON *storms = cJSON_GetObjectItemCaseSensitive(json, "storm");
-    check_storm(storms, "graphs replayed in random order between eager calls", "every element right");
-    check_storm(storms, "a capture invalidated", "same tokens");
-    check_storm(storms, "a capture that fails on one rank", "same tokens");
-    check_storm(storms, "batches above the largest bucket", "same tokens");
-    check_storm(storms, "gathers and reductions interleaved in one capture", " of them directly, every element right");
-    check_storm(storms, "slots recycled under an old graph", "4 slots served them all");
-    check_storm(storms, "a commit in the middle of serving", " calls of them directly: same tokens");
-    check_storm(storms, "memory remapped under captured graphs", " direct calls suspended, resumed)");
-    check_storm(storms, "one rank's memory cannot be shared", "VMM memory made without a type of handle");
-    check_storm(storms, "a rank killed while serving", "same tokens");
+    cJSON *json = report_take(path);
+    CHECK(report_item(json, "direct_calls")->valueint > 0, "no call was direct");
+    report_check_storm(json, "graphs replayed in random order between eager calls", "every element right");
+    report_check_storm(json, "a capture invalidated", "same tokens");
+    report_check_storm(json, "a capture that fails on one rank", "same tokens");
+    report_check_storm(json, "batches above the largest bucket", "same tokens");
+    report_check_storm(json, "gathers and reductions interleaved in one capture",
+                       " of them directly, every element right");
+    report_check_storm(json, "slots recycled under an old graph", "4 slots served them all");
+    report_check_storm(json, "a commit in the middle of serving", " calls of them directly: same tokens");
+    report_check_storm(json, "memory remapped under captured graphs", " direct calls suspended, resumed)");
+    report_check_storm(json, "one rank's memory cannot be shared", "VMM memory made without a type of handle");
+    report_check_storm(json, "a rank killed while serving", "same tokens");
     cJSON_Delete(json);
-    CHECK(unlink(path) == 0, "%s", path);
 }
 
 /* Few requests: a simulated kernel is slow. */
