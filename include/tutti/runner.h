@@ -34,9 +34,11 @@ extern "C" {
 typedef struct tutti_runner tutti_runner;
 
 /* Enqueues a segment's work on `stream`, or has it captured: it cannot tell, and need not. `rows`: of a graphable segment the rows
- * to work on, padding included, in runs that are not replayed too; of an eager one the real rows; of one with fixed_rows those. What it
- * returns other than TUTTI_OK ends the run, or this capture, with the sentence in tutti_last_error if the call came from this library. It
- * may use the library, but not this runner: of its calls only tutti_runner_rows, _stats and _bucket are legal in callbacks. */
+ * to work on, padding included, in runs that are not replayed too; of an eager one the real rows; of one with fixed_rows those. Called on
+ * the thread that calls the runner. It must not wait for other ranks on the host: while they capture they are at other places, and skip
+ * what follows a segment that failed. What it returns other than TUTTI_OK ends the run, or this capture, with the sentence in
+ * tutti_last_error if the call came from this library. It may use the library, but not this runner: of its calls only tutti_runner_rows,
+ * _stats and _bucket are legal in callbacks. */
 typedef tutti_status (*tutti_segment_fn)(void *user, size_t rows, tutti_stream stream);
 
 /* A matrix of which only the real rows mean something: row r begins at data + r * stride_bytes. */
@@ -117,7 +119,7 @@ typedef struct tutti_runner_options {
 TUTTI_API tutti_status tutti_runner_create(tutti_comm *comm, const tutti_runner_options *options,
                                            tutti_runner **runner);
 
-/* The runs' work must have completed. NULL is allowed. In a callback of the runner's own it does nothing. */
+/* The runs' work must have completed; their streams may be gone. NULL is allowed. In a callback of the runner's own it does nothing. */
 TUTTI_API void tutti_runner_destroy(tutti_runner *runner);
 
 /* Adds a segment; all ranks add the same ones. *index (NULL is allowed): its number, from 0. Not once something has been captured, or
@@ -162,7 +164,7 @@ TUTTI_API tutti_status tutti_runner_enter(tutti_runner *runner, int segment);
 TUTTI_API tutti_status tutti_runner_end(tutti_runner *runner);
 
 /* Waits for what was enqueued on `stream`. TUTTI_OK: no collective of it has failed, and its rows may be handed out. Else the
- * communicator's first failure, or DRIVER. Local; legal in no capture. */
+ * communicator's first failure, or DRIVER. Local; legal in no capture. Who has waited in another way asks tutti_comm_status. */
 TUTTI_API tutti_status tutti_runner_finish(tutti_runner *runner, tutti_stream stream);
 
 /* The real rows of the run that the device is at: a word in the memory of the device, for the engine's kernels, which have to mask

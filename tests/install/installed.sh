@@ -39,6 +39,10 @@ for program in first graph user; do
     LD_LIBRARY_PATH="$lib" "$work/$program"
 done
 
+# The documents that the headers and the examples name, and what they quote.
+[ -f "$(find "$prefix" -name runner.md)" ] || { echo "docs/runner.md is not installed"; exit 1; }
+[ -f "$(find "$prefix" -name runner.c)" ] || { echo "examples/runner.c is not installed"; exit 1; }
+
 # The command finds the library beside it without help.
 if [ -x "$build/bin/tutti" ]; then
     "$prefix/bin/tutti" info >"$work/info"
