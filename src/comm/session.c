@@ -15,6 +15,10 @@
 #include "collective/signature.h"
 #include "comm/commit.h"
 
+/* Of sessions that the library opens for itself: callers' are numbered, and the ranks know each other's by the number. One rank may come to
+ * open its own where another does not. */
+#define SESSION_OWN UINT64_MAX
+
 struct tutti_capture {
     tutti_comm *comm;
     uint64_t session;
@@ -60,7 +64,7 @@ tutti_status session_enter(tutti_comm *comm, tutti_stream stream, bool *entered)
                          "rank %d: a capture session is open for stream %p, and this capture is on %p", comm->rank,
                          registry->session_stream, stream);
     }
-    registry->session = ++registry->last_session;
+    registry->session = SESSION_OWN;
     registry->session_stream = stream;
     *entered = true;
     return TUTTI_OK;

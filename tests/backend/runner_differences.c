@@ -237,6 +237,27 @@ static void one_cannot(struct party *party)
     captured(party);
 }
 
+/* A capture that not all ranks came to begin has taken none of the numbers by which they know each other's sessions. */
+static void sessions_are_still_known(struct party *party)
+{
+    const tutti_runner_options options = usual();
+    tutti_capture *session = NULL;
+    open_with(party, &options);
+    refused(party, TUTTI_ERR_ARGUMENT, "rank 1 cannot capture: tutti_runner_capture: stream is NULL",
+            tutti_runner_capture(party->runner, party->rank == 1 ? NULL : party->stream));
+    for (int round = 0; round < 2; round++) {
+        good(tutti_capture_begin(party->comm, party->stream, &session));
+        if (party->rank == 1) {
+            good(tutti_capture_abort(session));
+        } else {
+            expect(TUTTI_ERR_CAPTURE, tutti_capture_commit(session));
+            said(tutti_last_error(), "rank 1 has given up its capture session");
+            good(tutti_capture_release(session));
+        }
+    }
+    captured(party);
+}
+
 /* The first run failed on one rank, so that it alone has to be warmed up: all ranks are. */
 static void one_is_cold(struct party *party)
 {
@@ -427,17 +448,11 @@ static void peer_is_gone(struct party *party)
 
 static void run_rank(int rank, int world, const char *rendezvous, void *user)
 {
-    static void (*const scenes[])(struct party *) = {other_segments,
-                                                     other_options,
-                                                     one_cannot,
-                                                     one_is_cold,
-                                                     all_fail,
-                                                     every_reason_is_told,
-                                                     own_commits,
-                                                     lazy_beside_a_session,
-                                                     lazy_with_other_attempts,
-                                                     lazy_with_other_rows,
-                                                     peer_is_gone};
+    static void (*const scenes[])(struct party *) = {
+        other_segments,           other_options,        one_cannot,
+        sessions_are_still_known, one_is_cold,          all_fail,
+        every_reason_is_told,     own_commits,          lazy_beside_a_session,
+        lazy_with_other_attempts, lazy_with_other_rows, peer_is_gone};
     static struct party party;
     party.rank = rank;
     party.comm = ranks_comm(rank, world, rendezvous);
