@@ -47,7 +47,9 @@ static tutti_status segment_work(tutti_runner *runner, const struct runner_segme
     tutti_status status = segment->fn(segment->user, width, stream);
     runner->inside--;
     if (status != TUTTI_OK && error_count() == errors) {
-        return error_set(status, "its callback returned %s", tutti_status_name(status));
+        bool foreign = status > 0 || status < TUTTI_ERR_ABORTED; /* another library's number, most likely */
+        return foreign ? error_set(status, "its callback returned %d", (int)status)
+                       : error_set(status, "its callback returned %s", tutti_status_name(status));
     }
     return status;
 }

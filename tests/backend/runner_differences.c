@@ -58,6 +58,7 @@ struct party {
     struct shared *shared;
     tutti_runner *runner;
     int calls, fail_local, die;
+    tutti_status fails_with;
     float values[8 * WIDTH];
 };
 
@@ -69,7 +70,7 @@ static tutti_status local(void *user, size_t rows, tutti_stream stream)
     party->calls++;
     if (party->fail_local > 0) {
         party->fail_local--;
-        return TUTTI_ERR_UNSUPPORTED;
+        return party->fails_with;
     }
     return TUTTI_OK;
 }
@@ -103,6 +104,7 @@ static tutti_runner_options usual(void)
 static void open_with(struct party *party, const tutti_runner_options *options)
 {
     party->calls = 0;
+    party->fails_with = TUTTI_ERR_UNSUPPORTED;
     good(tutti_runner_create(party->comm, options, &party->runner));
     segment_add(party, "local", local);
     segment_add(party, "reduce", reduce);
@@ -292,6 +294,10 @@ static void all_fail(struct party *party)
     expect(TUTTI_ERR_UNSUPPORTED, tutti_runner_run(party->runner, 7, party->stream));
     expect(TUTTI_ERR_ARGUMENT, tutti_runner_end(party->runner));
     CHECK(stats_of(party).runs == 0, "rank %d: a run that failed is counted", party->rank);
+    party->fail_local = 1;
+    party->fails_with = (tutti_status)700; /* a driver's */
+    expect((tutti_status)700, tutti_runner_run(party->runner, 7, party->stream));
+    said(tutti_last_error(), "segment \"local\" over 7 rows: its callback returned 700");
     good(tutti_runner_run(party->runner, 7, party->stream));
     good(tutti_runner_run(party->runner, 3, party->stream));
     CHECK(stats_of(party).runs == 2, "rank %d", party->rank);
