@@ -159,8 +159,14 @@ static void fixed_segments_come_along(int rank, int world, const char *rendezvou
     CHECK_OK(tutti_runner_capture_rows(engine.runner, 4, engine.stream));
     CHECK(bucket_of(&engine, 0).captures == 1 && stats_of(&engine).captures == 3, "rank %d", rank);
     engine_close(&engine);
+}
 
-    options = options_of(TUTTI_RUNNER_LAZY);
+/* Nor for a run that a bucket holds. */
+static void fixed_segments_are_lazy(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    struct engine engine;
+    tutti_runner_options options = options_of(TUTTI_RUNNER_LAZY);
     engine_open(&engine, rank, world, rendezvous, &options, true);
     for (int step = 0; step < 3; step++) {
         CHECK(engine_step(&engine, OVERSIZE, step) == 0, "rank %d", rank);
@@ -311,6 +317,7 @@ int main(int argc, char **argv)
     ranks_run(mode, world, 120, an_extended_deadline, NULL);
     ranks_run(mode, world, 120, lazy, NULL);
     ranks_run(mode, world, 120, fixed_segments_come_along, NULL);
+    ranks_run(mode, world, 120, fixed_segments_are_lazy, NULL);
     ranks_run(mode, world, 120, refused, &quarrel);
     quarrel = true;
     ranks_run(mode, world, 120, refused, &quarrel);
