@@ -199,9 +199,10 @@ typedef struct tutti_runner_bucket_t {
     size_t struct_bytes;
     size_t rows;
     tutti_bucket_state state;
-    uint64_t captures, failed_captures, replayed_runs, eager_runs;
-    uint64_t graph_memory_bytes; /* of its present graphs, as above */
-    double capture_ms;           /* of its last capture, without the commit */
+    uint64_t captures, failed_captures;
+    uint64_t replayed_runs, eager_runs; /* of segments with fixed_rows: runs that entered one */
+    uint64_t graph_memory_bytes;        /* of its present graphs, as above */
+    double capture_ms;                  /* of its last capture, without the commit */
     char reason[512]; /* of the last failed capture: which rank, which segment, why; "". The same on all ranks */
 } tutti_runner_bucket_t;
 

@@ -83,6 +83,11 @@ static void pass_count(tutti_runner *runner)
         stats->eager_runs++;
         pass->bucket->eager_runs++;
     }
+    if (pass->fixed) {
+        bool replayed = runner->fixed.state == TUTTI_BUCKET_CAPTURED;
+        runner->fixed.replayed_runs += replayed;
+        runner->fixed.eager_runs += !replayed;
+    }
 }
 
 static tutti_status pass_open(tutti_runner *runner, size_t rows, tutti_stream stream, bool warm_up)
@@ -95,7 +100,7 @@ static tutti_status pass_open(tutti_runner *runner, size_t rows, tutti_stream st
     pass->replays = !warm_up && pass->bucket != NULL && pass->bucket->state == TUTTI_BUCKET_CAPTURED;
     pass->stream = stream;
     pass->counted = !warm_up;
-    pass->differs = false;
+    pass->differs = pass->fixed = false;
     tutti_status status = runner->graphs->word_set(runner->device, runner->word, (uint32_t)rows, stream);
     pass->open = status == TUTTI_OK;
     return status;
@@ -152,6 +157,7 @@ tutti_status runner_enter(tutti_runner *runner, int index)
     }
     struct device_graph *graph = graph_for(runner, index);
     tutti_status status = TUTTI_OK;
+    pass->fixed = pass->fixed || bucket_has(&runner->fixed, &runner->segments[index]);
     if (graph == NULL) {
         status = segment_call(runner, &runner->segments[index]);
     } else {

@@ -54,6 +54,7 @@ struct runner_pass {
     size_t rows, width;           /* real ones; with padding */
     struct runner_bucket *bucket; /* NULL: above the largest */
     bool replays;
+    bool fixed;   /* a segment with fixed_rows has been entered */
     bool differs; /* from the peers': found when the ranks met to capture at its end */
 };
 

@@ -129,13 +129,17 @@ static void model_capture(struct program *program, struct model *model, const st
     }
 }
 
-static void model_run(struct program *program, struct model *model, size_t rows, int faults)
+/* all: it enters the fixed segment, too. */
+static void model_run(struct program *program, struct model *model, size_t rows, int faults, bool all)
 {
     struct model_bucket *bucket = bucket_for(model, rows);
     model->runs++;
     model->warm = true;
     model->oversize += bucket == NULL;
     bool replays = bucket != NULL && bucket->state == TUTTI_BUCKET_CAPTURED;
+    bool same = model->constant && model->fixed.state == TUTTI_BUCKET_CAPTURED;
+    model->fixed.replayed += all && same;
+    model->fixed.eager += all && model->constant && !same;
     bool late = bucket != NULL && !replays && bucket->tries < model->attempts;
     if (bucket != NULL) {
         model->replayed += replays;
@@ -245,7 +249,7 @@ static void step_run(struct program *program, int which)
     int wrong = by_hand ? engine_step_by_hand(engine, rows, program->step) : engine_step(engine, rows, program->step);
     engine->fail_captures = 0;
     CHECK(wrong == 0, "rank %d, step %d: %d values of %d rows", program->rank, program->step, wrong, rows);
-    model_run(program, &program->models[which], (size_t)rows, faults);
+    model_run(program, &program->models[which], (size_t)rows, faults, !by_hand);
 }
 
 static void step_in_turn(struct program *program)
@@ -258,7 +262,7 @@ static void step_in_turn(struct program *program)
     CHECK(wrong == 0, "rank %d, step %d: %d values of %d and %d rows", program->rank, program->step, wrong, rows[0],
           rows[1]);
     for (int which = 0; which < ENGINES; which++) {
-        model_run(program, &program->models[which], (size_t)rows[which], 0);
+        model_run(program, &program->models[which], (size_t)rows[which], 0, false);
     }
 }
 
@@ -368,7 +372,7 @@ static void step_suspend(struct program *program, int which)
     if (draw(program, 2) == 0) {
         int rows = 1 + (int)draw(program, ROWS_MAX);
         CHECK(engine_step(engine, rows, program->step) == 0, "rank %d, while suspended", program->rank);
-        model_run(program, &program->models[which], (size_t)rows, 0);
+        model_run(program, &program->models[which], (size_t)rows, 0, true);
     }
     good(program, tutti_resume(program->comm));
 }
