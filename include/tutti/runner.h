@@ -152,8 +152,8 @@ TUTTI_API tutti_status tutti_runner_release(tutti_runner *runner, size_t rows);
 /* [collective] One pass over `rows` real rows (1 or more, the same on all ranks: nothing compares them in a run, and if they differ rows
  * can be wrong without an error), its segments in the order in which they were added; enqueued on `stream`, which must be ordered behind
  * the runner's earlier runs. Legal in no capture.
- * Errors: ARGUMENT, CAPTURE, DRIVER, MISMATCH (the ranks met to capture at the end of this run, and their row counts differ: the same
- * error on all of them), what a segment returned (the sentence names it; the pass is then incomplete, and ranks that wait
+ * Errors: ARGUMENT, CAPTURE, DRIVER, MISMATCH (the ranks met to capture at the end of this run, and their row counts or runners differ: the
+ * same error on all of them), what a segment returned (the sentence names it; the pass is then incomplete, and ranks that wait
  * for its collectives do so until the timeout, unless the communicator is aborted), and the communicator's first failure. */
 TUTTI_API tutti_status tutti_runner_run(tutti_runner *runner, size_t rows, tutti_stream stream);
 

@@ -287,7 +287,8 @@ static void accord_fill(const struct agree_word *words, int world, struct runner
     for (int rank = 0; rank < world; rank++) {
         accord->cold = accord->cold || words[rank].cold != 0;
         accord->in_session = accord->in_session || words[rank].in_session != 0;
-        accord->rows_differ = accord->rows_differ || words[rank].rows != words[0].rows;
+        accord->runs_differ =
+            accord->runs_differ || words[rank].rows != words[0].rows || words[rank].name_hash != words[0].name_hash;
     }
 }
 

@@ -288,7 +288,7 @@ static tutti_status campaigns_begin(struct campaign *campaigns, int count, const
     tutti_status status = agree(campaigns, count, accord);
     for (int index = 0; index < count && status != TUTTI_OK; index++) {
         choose_none(campaigns[index].runner);
-        campaigns[index].runner->pass.differs = order->serving && accord->rows_differ;
+        campaigns[index].runner->pass.differs = order->serving && accord->runs_differ;
     }
     return status;
 }

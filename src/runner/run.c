@@ -195,7 +195,7 @@ static uint64_t capture_count(const tutti_runner *runner)
 }
 
 /* This run was eager because something is not captured yet: all ranks come here with the same buckets in the same state. The run itself is
- * complete: that they cannot capture is a reason to stay eager, and no error of the run's. That its rows differ is one. */
+ * complete: that they cannot capture is a reason to stay eager, and no error of the run's. That it was another run than the peers' is one. */
 static tutti_status capture_lazily(tutti_runner *runner)
 {
     const struct runner_pass *pass = &runner->pass;

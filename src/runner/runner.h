@@ -149,7 +149,7 @@ struct runner_verdict {
 struct runner_accord {
     bool cold; /* no pass has been run */
     bool in_session;
-    bool rows_differ; /* those of their runs: for all of them */
+    bool runs_differ; /* they have run other runners or rows: for all of them */
 };
 
 /* [collective] What became of the buckets in question, on all ranks: a bucket that failed on one is `failed` on all, with the reason.

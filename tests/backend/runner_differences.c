@@ -435,6 +435,28 @@ static void lazy_with_other_rows(struct party *party)
     close_it(party);
 }
 
+/* Ranks that run another runner than their peers: neither of the two is worse for it. */
+static void lazy_with_another_runner(struct party *party)
+{
+    tutti_runner *runners[2] = {NULL, NULL};
+    tutti_runner_options options = usual();
+    options.flags = TUTTI_RUNNER_LAZY;
+    for (size_t which = 0; which < 2; which++) {
+        options.name = which == 0 ? "draft" : "target";
+        good(tutti_runner_create(party->comm, &options, &party->runner));
+        segment_add(party, "local", local);
+        runners[which] = party->runner;
+    }
+    expect(TUTTI_ERR_MISMATCH, tutti_runner_run(runners[party->rank == 1], 3, party->stream));
+    said(tutti_last_error(), "rank 1 captures another runner than rank 0");
+    for (size_t which = 0; which < 2; which++) {
+        party->runner = runners[which];
+        good(tutti_runner_run(party->runner, 3, party->stream));
+        CHECK(stats_of(party).captures == 1, "rank %d", party->rank);
+        close_it(party);
+    }
+}
+
 /* -- a peer that is gone -------------------------------------------------------------------------------------------------------- */
 
 static void peer_is_gone(struct party *party)
@@ -454,11 +476,19 @@ static void peer_is_gone(struct party *party)
 
 static void run_rank(int rank, int world, const char *rendezvous, void *user)
 {
-    static void (*const scenes[])(struct party *) = {
-        other_segments,           other_options,        one_cannot,
-        sessions_are_still_known, one_is_cold,          all_fail,
-        every_reason_is_told,     own_commits,          lazy_beside_a_session,
-        lazy_with_other_attempts, lazy_with_other_rows, peer_is_gone};
+    static void (*const scenes[])(struct party *) = {other_segments,
+                                                     other_options,
+                                                     one_cannot,
+                                                     sessions_are_still_known,
+                                                     one_is_cold,
+                                                     all_fail,
+                                                     every_reason_is_told,
+                                                     own_commits,
+                                                     lazy_beside_a_session,
+                                                     lazy_with_other_attempts,
+                                                     lazy_with_other_rows,
+                                                     lazy_with_another_runner,
+                                                     peer_is_gone};
     static struct party party;
     party.rank = rank;
     party.comm = ranks_comm(rank, world, rendezvous);
