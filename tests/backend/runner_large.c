@@ -153,7 +153,7 @@ static void all_open(struct engine *engines, int world)
 {
     static const size_t sizes[] = {2, 4, 6, 16};
     const tutti_comm_options options = {.struct_bytes = sizeof(options), .backend = "host", .world = world};
-    int devices[WORLD_MAX];
+    int devices[WORLD_MAX] = {0};
     tutti_comm *comms[WORLD_MAX] = {NULL};
     for (int rank = 0; rank < world; rank++) {
         devices[rank] = ON_DEVICES ? rank : 0;
