@@ -92,9 +92,10 @@ if(TUTTI_HIP_KERNELS AND TUTTI_CLANG_HIP)
         get_filename_component(part ${source} NAME_WE)
         foreach(target ${hip_targets})
             set(image ${images_folder}/${part}.${target}.co)
+            # -c: what makes it one of those commands whose results ccache keeps. The result is linked all the same.
             add_custom_command(OUTPUT ${image}
-                COMMAND ${TUTTI_CLANG_HIP} ${hip_options} --offload-arch=${target} -I${PROJECT_SOURCE_DIR}/src
-                    -o ${image} ${source}
+                COMMAND ${CMAKE_C_COMPILER_LAUNCHER} ${TUTTI_CLANG_HIP} ${hip_options} --offload-arch=${target}
+                    -I${PROJECT_SOURCE_DIR}/src -c -o ${image} ${source}
                 DEPENDS ${source} ${kernel_headers} VERBATIM
                 COMMENT "AMD kernels: ${part} (${target})")
             kernel_image(hip ${part} ${target} ${image})
