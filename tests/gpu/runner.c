@@ -73,21 +73,33 @@ static void say(const struct gpu_engine *engine, const char *what, double ms, ui
     (void)fflush(stdout);
 }
 
-/* Replays of the smallest bucket, one behind the other. */
-static double pass_us(struct gpu_engine *engine, size_t rows)
+/* Passes over few rows, `together` of them behind one another before they are waited for: of several batches the middle one, and the
+ * slowest. */
+struct pass_times {
+    double median_us, most_us;
+};
+
+static int compare_times(const void *a, const void *b)
 {
-    int passes = quick ? 3 : 50;
-    double begin = 0;
-    for (int pass = -2; pass < passes; pass++) {
-        if (pass == 0) {
-            CHECK_OK(tutti_runner_finish(engine->runner, engine->stream));
-            gpu_meet(engine->self);
-            begin = now_ms();
+    double difference = *(const double *)a - *(const double *)b;
+    return (difference > 0) - (difference < 0);
+}
+
+static struct pass_times pass_times(struct gpu_engine *engine, size_t rows, int together)
+{
+    enum { BATCHES = 7 };
+    double us[BATCHES];
+    for (int batch = -1; batch < BATCHES; batch++) {
+        gpu_meet(engine->self);
+        double begin = now_ms();
+        for (int pass = 0; pass < together; pass++) {
+            CHECK_OK(tutti_runner_run(engine->runner, rows, engine->stream));
         }
-        CHECK_OK(tutti_runner_run(engine->runner, rows, engine->stream));
+        CHECK_OK(tutti_runner_finish(engine->runner, engine->stream));
+        us[batch < 0 ? 0 : batch] = (now_ms() - begin) * 1e3 / together;
     }
-    CHECK_OK(tutti_runner_finish(engine->runner, engine->stream));
-    return (now_ms() - begin) * 1e3 / passes;
+    qsort(us, BATCHES, sizeof(us[0]), compare_times);
+    return (struct pass_times){us[BATCHES / 2], us[BATCHES - 1]};
 }
 
 static void captured_in_one_go(struct gpu_rank *self, bool silent)
@@ -100,7 +112,8 @@ static void captured_in_one_go(struct gpu_rank *self, bool silent)
     gpu_engine_open(&engine);
     gpu_engine_run(&engine, 2); /* what the driver does once for a kernel is no graph's */
     gpu_engine_verify(&engine, 0, engine.segments, "before any capture");
-    double eager = pass_us(&engine, 2);
+    const int many = quick ? 2 : 20;
+    struct pass_times eager = pass_times(&engine, 2, many);
     gpu_meet(self);
     uint64_t used = gpu_used_bytes();
     double begin = now_ms();
@@ -121,10 +134,13 @@ static void captured_in_one_go(struct gpu_rank *self, bool silent)
     uint64_t later = gpu_used_bytes();
     CHECK(later <= captured, "rank %d: first launches took %llu bytes of the device", self->rank,
           (unsigned long long)(later - captured));
-    double replayed = pass_us(&engine, 2);
+    struct pass_times replayed = pass_times(&engine, 2, many);
+    struct pass_times alone = pass_times(&engine, 2, 1);
     say(&engine, silent ? "only padding" : "collectives", ms, captured - used, later - captured);
     if (self->rank == 0) {
-        printf("    a pass over 2 rows: %.1f us eagerly, %.1f us replayed\n", eager, replayed);
+        printf("    a pass over 2 rows: %.1f us eagerly (%.1f in the slowest batch), %.1f us replayed (%.1f), %.1f us "
+               "replayed and waited for (%.1f)\n",
+               eager.median_us, eager.most_us, replayed.median_us, replayed.most_us, alone.median_us, alone.most_us);
         (void)fflush(stdout);
     }
     gpu_engine_close(&engine);
