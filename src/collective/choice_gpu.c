@@ -11,10 +11,10 @@
 #define VEC_BYTES 16u
 #define LEAN_WORLD_MAX 3 /* as in kernels/one_shot.cu: one thread a vector, as in kernels/ring.h for any world */
 #define BLOCKS_MOST 128u /* more never paid */
-/* H200, 2 and 4 GPUs. An all_reduce of 4 MB is no quicker directly, and 2 us slower staged than by itself; from 8 MB on it is quicker either
- * way. Staged copies and scatters are further from the wire. */
+/* H200, 2 and 4 GPUs (docs/results/gpu-direct.md). Reductions of 4 MB are no quicker directly, and slower staged than by themselves; from
+ * 8 MB on they are quicker either way. Copies are further from the wire: all_gather of 2 MB is no quicker yet, of 4 MB it is. */
 #define DIRECT_REDUCE_BYTES_MIN ((size_t)8 << 20)
-#define DIRECT_BYTES_MIN ((size_t)2 << 20)
+#define DIRECT_GATHER_BYTES_MIN ((size_t)3 << 20)
 #define WORDS_BYTES_MAX 1024u
 #define LINE_BYTES 64u /* of a copy on the wire, */
 #define LINE_PAYLOAD 60u
@@ -80,7 +80,7 @@ size_t gpu_choice_one_shot_bytes_max(int world)
 
 size_t gpu_choice_direct_bytes_min(tutti_collective kind)
 {
-    size_t measured = kind == TUTTI_ALL_REDUCE ? DIRECT_REDUCE_BYTES_MIN : DIRECT_BYTES_MIN;
+    size_t measured = kind == TUTTI_ALL_GATHER ? DIRECT_GATHER_BYTES_MIN : DIRECT_REDUCE_BYTES_MIN;
     bool given = settings_given(SETTING_GPU_DIRECT_BYTES_MIN) && settings_number(SETTING_GPU_DIRECT_BYTES_MIN) > 0;
     return given ? (size_t)settings_number(SETTING_GPU_DIRECT_BYTES_MIN) : measured;
 }
@@ -106,7 +106,7 @@ static void cut(struct gpu_choice *choice, size_t units, size_t most, size_t ali
 /* False where the message is too short for the direct protocol. `bytes`: of the whole message. */
 static bool wants_direct(enum gpu_protocol protocol, const struct gpu_terms *terms, size_t bytes)
 {
-    size_t least = protocol == GPU_DIRECT ? terms->direct_reduce_bytes_min : terms->direct_bytes_min;
+    size_t least = protocol == GPU_DIRECT_GATHER ? terms->direct_gather_bytes_min : terms->direct_reduce_bytes_min;
     return least != 0 && bytes >= least;
 }
 
@@ -282,6 +282,8 @@ static const struct tile_row shard_tiles[] = {{32769, 8}, {4097, 6}, {1025, 5}, 
 static const struct tile_row ring_tiles[] = {
     {32769, 9}, {16385, 8}, {8193, 7}, {0, 6}}; /* of a round: all blocks, then all threads */
 static const struct tile_row copy_tiles[] = {{8193, 6}, {0, 5}};
+/* Two ranks' blocks would have 128 threads, which leave the wire half empty. Four ranks' have 256, and lose by more (measured). */
+static const struct tile_row pair_tiles[] = {{65537, 8}, {32769, 7}, {8193, 6}, {0, 5}};
 static const struct tile_row other_tiles[] = {{0, 5}};
 
 static bool is_ring(enum gpu_protocol protocol)
@@ -301,7 +303,7 @@ static unsigned tile_of(enum gpu_protocol protocol, bool lean, unsigned world, u
     } else if (protocol == GPU_TWO_SHOT || protocol == GPU_REDUCE_SCATTER) {
         row = shard_tiles;
     } else if (protocol == GPU_COPIES || protocol == GPU_DIRECT_GATHER) {
-        row = copy_tiles;
+        row = world == 2 ? pair_tiles : copy_tiles;
     }
     while (vecs < row->vecs) {
         row++;

@@ -29,9 +29,9 @@ struct gpu_terms {
     int world;
     size_t half_bytes;
     size_t one_shot_bytes_max; /* all_reduce up to here takes one-shot */
-    /* all_reduce, and reduce_scatter and all_gather, take the direct protocols from so many bytes on, of the whole message; 0: none
+    /* all_reduce and reduce_scatter, and all_gather, take the direct protocols from so many bytes on, of the whole message; 0: none
      * of them does. */
-    size_t direct_reduce_bytes_min, direct_bytes_min;
+    size_t direct_reduce_bytes_min, direct_gather_bytes_min;
     unsigned threads_max; /* resident threads that a lane can count on, on every rank */
 };
 

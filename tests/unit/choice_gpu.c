@@ -70,7 +70,8 @@ static void check_direct(const struct operation *operation, const struct gpu_ter
     size_t bytes = operation->count * choice_unit_bytes(operation) * blocks;
     bool whole_kind = operation->kind == TUTTI_ALL_REDUCE || operation->kind == TUTTI_REDUCE_SCATTER ||
                       (operation->kind == TUTTI_ALL_GATHER && operation->row_bytes == 0);
-    size_t least = operation->kind == TUTTI_ALL_REDUCE ? terms->direct_reduce_bytes_min : terms->direct_bytes_min;
+    size_t least =
+        operation->kind == TUTTI_ALL_GATHER ? terms->direct_gather_bytes_min : terms->direct_reduce_bytes_min;
     bool meant = whole_kind && terms->world > 1 && least != 0 && bytes >= least;
     CHECK(!direct || (meant && choice->launches == 1), "%zu bytes of kind %d go directly from %zu on", bytes,
           (int)operation->kind, least);
@@ -150,7 +151,7 @@ int main(void)
         }
         terms.one_shot_bytes_max = gpu_choice_one_shot_bytes_max(terms.world);
         if (ranks_random(&random) % 2 == 0) {
-            terms.direct_bytes_min = 1 + random_size(&random);
+            terms.direct_gather_bytes_min = 1 + random_size(&random);
             terms.direct_reduce_bytes_min = 1 + random_size(&random);
         }
         terms.threads_max = (unsigned)KERNEL_THREADS_MAX << ranks_random(&random) % 8;

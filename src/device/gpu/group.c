@@ -69,7 +69,7 @@ static tutti_status kernels_find(struct group *group, unsigned *resident)
     if (status == TUTTI_OK) {
         status = kernel_find(group, "words", "tutti_words", &kernels->words, resident);
     }
-    const bool direct = group->options.world > 1 && group->terms.direct_bytes_min != 0;
+    const bool direct = group->options.world > 1 && group->terms.direct_gather_bytes_min != 0;
     const int needed = group->options.world == 1 ? 1 : direct ? 5 : 3;
     if (status == TUTTI_OK && direct) {
         char name[64];
@@ -201,7 +201,7 @@ static struct group *group_new(const struct group_options *options)
     /* Whether peers' accesses to ordinary memory are coherent on AMD is not known, nobody has run it there: only on request. */
     bool direct = options->device->driver->vendor == &driver_cuda || settings_number(SETTING_GPU_DIRECT_BYTES_MIN) > 0;
     group->terms.direct_reduce_bytes_min = direct ? gpu_choice_direct_bytes_min(TUTTI_ALL_REDUCE) : 0;
-    group->terms.direct_bytes_min = direct ? gpu_choice_direct_bytes_min(TUTTI_ALL_GATHER) : 0;
+    group->terms.direct_gather_bytes_min = direct ? gpu_choice_direct_bytes_min(TUTTI_ALL_GATHER) : 0;
     group->lane_bytes = (ARENA_HEAD_BYTES + 2 * group->terms.half_bytes + LANE_ALIGN - 1) / LANE_ALIGN * LANE_ALIGN;
     group->launch_flags = launch_flags(options);
     segments_retain(group);
@@ -510,8 +510,9 @@ void gpu_group_plan(const struct group *group, const struct operation *operation
     char from[48] = "";
     char more[320] = "";
     if (strcmp(plan->protocol, "direct") == 0) {
-        bool reduces = operation->kind == TUTTI_ALL_REDUCE;
-        from_on(reduces ? group->terms.direct_reduce_bytes_min : group->terms.direct_bytes_min, from, sizeof(from));
+        bool gathers = operation->kind == TUTTI_ALL_GATHER;
+        from_on(gathers ? group->terms.direct_gather_bytes_min : group->terms.direct_reduce_bytes_min, from,
+                sizeof(from));
         registry_explain(group->options.registry, more, sizeof(more));
     }
     (void)snprintf(plan->reason, sizeof(plan->reason), "%s%s%s", from, choice.reason, more);

@@ -20,7 +20,7 @@
 tutti_status table_make(struct group *group)
 {
     size_t bytes = group->options.registry->slot_count * sizeof(struct direct_entry);
-    if (bytes == 0 || group->terms.direct_bytes_min == 0 || group->options.world == 1) {
+    if (bytes == 0 || group->terms.direct_gather_bytes_min == 0 || group->options.world == 1) {
         group->options.registry->slot_count = 0;
         atomic_store(&group->options.registry->counts.slots, 0);
         return TUTTI_OK;
