@@ -78,7 +78,7 @@ format: ## clang-format over all C files
 
 lint: ## format, clang-tidy and the house rules alone
 	@scripts/require.sh test
-	@$(call cmake_build,$(BUILD)/test,-DTUTTI_TESTS=ON)
+	@$(call cmake_build,$(BUILD)/test,-DTUTTI_TESTS=ON -DTUTTI_CUDA_ALL_TARGETS=OFF)
 	@$(call run_tests,$(BUILD)/test,-L lint)
 
 clean: ## removes build/
