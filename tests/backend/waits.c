@@ -118,6 +118,32 @@ static void an_extended_deadline(int rank, int world, const char *rendezvous, vo
     tutti_comm_destroy(comm);
 }
 
+/* What is captured is no call yet: the peers go on granting what they were asked for, until the call that they wait for. */
+static void an_extended_deadline_for_captures(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    tutti_host_stream *stream = NULL;
+    tutti_host_graph *graph = NULL;
+    tutti_comm *comm = comm_with_timeout(rank, world, rendezvous, 800);
+    CHECK_OK(tutti_host_stream_create(&stream));
+    tutti_call call = {.struct_bytes = sizeof(call), .stream = stream};
+    if (rank == 0) {
+        CHECK_OK(tutti_comm_extend_deadline(comm, 60000));
+    }
+    CHECK_OK(tutti_host_capture_begin(stream, TUTTI_HOST_CAPTURE_THREAD_LOCAL));
+    CHECK_OK(tutti_barrier(comm, &call));
+    CHECK_OK(tutti_host_capture_end(stream, &graph));
+    if (rank == 0) {
+        (void)usleep(2000000);
+    }
+    CHECK_OK(tutti_barrier(comm, &call));
+    CHECK_OK(tutti_host_stream_synchronize(stream));
+    CHECK_OK(tutti_comm_status(comm));
+    tutti_host_graph_destroy(graph);
+    tutti_comm_destroy(comm);
+    tutti_host_stream_destroy(stream);
+}
+
 static void an_abort(int rank, int world, const char *rendezvous, void *user)
 {
     (void)user;
@@ -178,6 +204,7 @@ int main(void)
             on_a_stream = !on_a_stream;
         }
         ranks_run((enum ranks_mode)mode, 2, 60, an_extended_deadline, NULL);
+        ranks_run((enum ranks_mode)mode, 2, 60, an_extended_deadline_for_captures, NULL);
         ranks_run((enum ranks_mode)mode, 3, 60, an_abort, NULL);
         ranks_run((enum ranks_mode)mode, 3, 60, a_peer_that_leaves, NULL);
     }

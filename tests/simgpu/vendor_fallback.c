@@ -332,6 +332,32 @@ static void rank_leaves_graph(int rank, int world, const char *rendezvous, void 
     gpu_free(device);
 }
 
+/* Rank 1 has asked for patience, and captures before the call that the others wait for. */
+static void rank_extends(int rank, int world, const char *rendezvous, void *user)
+{
+    (void)user;
+    tutti_comm *comm = vendor_comm(rank, world, rendezvous, 300);
+    float *device = (float *)(void *)gpu_alloc(sizeof(float) * COUNT);
+    tutti_stream stream = gpu_stream_create();
+    tutti_call call = {.struct_bytes = sizeof(call), .stream = stream};
+    if (rank == 1) {
+        CHECK_OK(tutti_comm_extend_deadline(comm, 60000));
+    }
+    gpu_capture_begin(stream, GPU_CAPTURE_THREAD_LOCAL);
+    CHECK_OK(tutti_all_reduce(comm, device, device, COUNT, TUTTI_F32, TUTTI_SUM, &call));
+    gpu_graph graph = gpu_capture_end(stream);
+    if (rank == 1) {
+        pause_ms(900);
+    }
+    CHECK_OK(tutti_all_reduce(comm, device, device, COUNT, TUTTI_F32, TUTTI_SUM, &call));
+    gpu_stream_wait(stream);
+    CHECK_OK(tutti_comm_status(comm));
+    gpu_graph_destroy(graph);
+    tutti_comm_destroy(comm);
+    gpu_stream_destroy(stream);
+    gpu_free(device);
+}
+
 static void all_at_once(int rank, int world, const char *rendezvous, void *user)
 {
     (void)rank;
@@ -377,7 +403,8 @@ int main(void)
         bool simulated;
     } bodies[] = {{"late", rank_late, world, false},          {"aborts", rank_aborts, world, false},
                   {"dies", rank_dies, world, false},          {"errs", rank_errs, world, true},
-                  {"graph", rank_leaves_graph, world, false}, {"all at once", all_at_once, 1, false}};
+                  {"graph", rank_leaves_graph, world, false}, {"extends", rank_extends, world, true},
+                  {"all at once", all_at_once, 1, false}};
     for (size_t index = 0; index < sizeof(bodies) / sizeof(bodies[0]); index++) {
         if (simulated || !bodies[index].simulated) {
             printf("%s\n", bodies[index].name);

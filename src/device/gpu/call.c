@@ -201,6 +201,7 @@ static void call_count(struct group *group, const struct operation *operation, e
     atomic_fetch_add_explicit(&counts->calls[operation->kind], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&counts->protocols[protocol], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&counts->bytes, operation->count * choice_unit_bytes(operation), memory_order_relaxed);
+    group->options.call_completed(group->options.user); /* as far as the host can tell; a recorded one is yet to come */
 }
 
 /* Part of the call has been enqueued and the rest cannot be: the peers wait for it in vain. */
@@ -306,9 +307,6 @@ tutti_status gpu_group_call(struct group *group, const struct operation *operati
         status = call_enqueue(group, operation, call, &choice);
     }
     context_leave(&scope);
-    if (status == TUTTI_OK) {
-        group->options.call_completed(group->options.user); /* as far as the host can tell */
-    }
     return status;
 }
 
