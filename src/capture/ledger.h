@@ -32,6 +32,7 @@ struct ledger_head {
     uint32_t graphs, calls, allocations, names;
     uint64_t forgotten, last_commit;
     uint64_t abandoned;                   /* the session that this rank gives up; 0: none */
+    uint64_t last_session;                /* the number of its last one */
     char sentence[LEDGER_SENTENCE_BYTES]; /* else: of the first broken graph */
 };
 struct ledger_graph {

@@ -71,6 +71,17 @@ static void table_undo(struct commit *commit, tutti_status agreed)
     }
 }
 
+/* The sessions that all ranks were in are over. One that some rank could not begin there is missing in its count: from here on they count
+ * alike again. */
+static void sessions_count(struct commit *commit)
+{
+    struct registry *registry = commit->comm->registry;
+    for (int rank = 0; rank < commit->comm->world; rank++) {
+        uint64_t theirs = commit->views[rank].head.last_session;
+        registry->last_session = theirs > registry->last_session ? theirs : registry->last_session;
+    }
+}
+
 /* What the verdict left staged stays so; its slot goes to others. */
 static void calls_settle(struct commit *commit)
 {
@@ -87,6 +98,7 @@ static void calls_settle(struct commit *commit)
     }
     if (commit->ledger.head.verb == LEDGER_COMMIT) {
         registry->session = 0; /* a commit ends the session that is open */
+        sessions_count(commit);
         registry->forgotten = 0;
         (void)atomic_fetch_add(&registry->counts.commits, 1);
     }
@@ -207,6 +219,12 @@ static tutti_status words_exchange(struct commit **commits, int count, bool *fai
 static void sessions_drop(struct commit *commit)
 {
     struct registry *registry = commit->comm->registry;
+    for (int rank = 0; rank < commit->comm->world; rank++) {
+        if (commit->views[rank].head.verb != LEDGER_COMMIT) {
+            return; /* who resumes says and hears nothing of sessions */
+        }
+    }
+    bool given_up = false;
     registry->abandoned_session = 0; /* all ranks know */
     for (int rank = 0; rank < commit->comm->world; rank++) {
         uint64_t dropped = commit->views[rank].head.abandoned;
@@ -216,6 +234,10 @@ static void sessions_drop(struct commit *commit)
             }
         }
         registry->session = dropped != 0 && dropped == registry->session ? 0 : registry->session;
+        given_up = given_up || dropped != 0;
+    }
+    if (given_up) {
+        sessions_count(commit);
     }
 }
 
@@ -363,7 +385,7 @@ static void abandoned_by_all(tutti_comm *const *comms, int count)
         struct registry *registry = comms[each]->registry;
         registry->abandoned_session = 0;
         for (struct recorded *graph = registry->recorded; graph != NULL; graph = graph->next) {
-            if (graph->pending && graph->session == session) {
+            if (graph->pending && graph->session != 0 && graph->session <= session) { /* and those given up before it */
                 registry_settle(registry, graph);
             }
         }
@@ -372,7 +394,7 @@ static void abandoned_by_all(tutti_comm *const *comms, int count)
 
 tutti_status comm_commit(tutti_comm *const *comms, int count)
 {
-    if (count > 1) {
+    if (count > 0 && comms[0]->one_thread_drives_all) {
         abandoned_by_all(comms, count);
     }
     return commits_make(comms, count, collect_pending, NULL);

@@ -317,6 +317,7 @@ static void ledger_begin(struct commit *commit, enum ledger_verb verb)
     commit->ledger.head.verb = verb;
     commit->ledger.head.forgotten = registry->forgotten;
     commit->ledger.head.last_commit = registry->last_commit;
+    commit->ledger.head.last_session = registry->last_session;
 }
 
 /* The session's stream tells what no call of ours has noticed. */

@@ -75,6 +75,16 @@ void session_exit(tutti_comm *comm)
     comm->registry->session = 0;
 }
 
+/* The graph of a capture that was open before the session is given back, or up, with the session. */
+static void graph_adopt(struct registry *registry, uint64_t capture)
+{
+    for (struct recorded *each = registry->recorded; each != NULL; each = each->next) {
+        if (each->pending && each->capture == capture) {
+            each->session = registry->session;
+        }
+    }
+}
+
 tutti_status session_begin(tutti_comm *comm, tutti_stream stream, tutti_capture **capture)
 {
     struct registry *registry = comm->registry;
@@ -95,6 +105,9 @@ tutti_status session_begin(tutti_comm *comm, tutti_stream stream, tutti_capture 
     }
     registry->session = ++registry->last_session;
     registry->session_stream = stream;
+    if (state.state == DEVICE_STREAM_CAPTURING) {
+        graph_adopt(registry, state.capture);
+    }
     *made = (struct tutti_capture){comm, registry->session, comm->captures};
     comm->captures = made;
     *capture = made;
