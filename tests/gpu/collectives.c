@@ -429,6 +429,19 @@ static void all_eager(struct scene *scene, struct rank *ranks, size_t index)
     }
 }
 
+/* Streams that two ranks on one device have in common, under all their names: the second rank's part would never begin. */
+static void common_streams_are_refused(const struct scene *scene, const struct rank *rank)
+{
+    for (uintptr_t handle = 0; handle <= 2 && scene->devices < scene->world; handle++) {
+        tutti_call call = {.struct_bytes = sizeof(call), .stream = (tutti_stream)handle};
+        CHECK_STATUS(TUTTI_ERR_ARGUMENT,
+                     tutti_all_reduce(rank->comm, rank->device_src, rank->device_dst, 1, TUTTI_F32, TUTTI_SUM, &call));
+        CHECK(strstr(tutti_last_error(), "default stream") != NULL || strstr(tutti_last_error(), "NULL") != NULL, "%s",
+              tutti_last_error());
+        CHECK_OK(tutti_comm_status(rank->comm));
+    }
+}
+
 static void run_all(struct scene *scene)
 {
     struct rank ranks[WORLD_MAX];
@@ -445,6 +458,7 @@ static void run_all(struct scene *scene)
     CHECK_OK(tutti_comm_create_all(&options, devices, scene->world, comms));
     for (int rank = 0; rank < scene->world; rank++) {
         ranks[rank].comm = comms[rank];
+        common_streams_are_refused(scene, &ranks[rank]);
     }
     struct job job;
     for (size_t index = 0; job_at(index, scene->world, &job); index += effort() == EFFORT_QUICK ? 7 : 1) {

@@ -15,17 +15,20 @@
 
 /* -- checking --------------------------------------------------------------------------------------- */
 
-static tutti_status check_stream(const struct group *group, const struct operation *operation, const tutti_call *call)
+/* `can_block`: each rank has a thread of its own, and so a default stream of that thread. */
+static tutti_status check_stream(const struct group *group, const struct operation *operation, const tutti_call *call,
+                                 bool can_block)
 {
-    if (call->stream != NULL || !group->shares_context) {
+    bool of_thread = call->stream == DRIVER_STREAM_PER_THREAD;
+    bool common = call->stream == NULL || call->stream == DRIVER_STREAM_LEGACY || (of_thread && !can_block);
+    if (!common || !group->shares_context) {
         return TUTTI_OK;
     }
-    return error_set(
-        TUTTI_ERR_ARGUMENT,
-        "%s on the NULL stream: another rank of this process works on the same device and has the same "
-        "NULL stream, where its part would wait behind this one for ever: pass a stream of its own for each "
-        "rank",
-        operation_call_name(operation));
+    const char *stream = of_thread ? "thread's default stream" : "NULL stream";
+    return error_set(TUTTI_ERR_ARGUMENT,
+                     "%s on the %s: another rank of this process works on the same device and has the same %s, where "
+                     "its part would wait behind this one for ever: pass a stream of its own for each rank",
+                     operation_call_name(operation), stream, stream);
 }
 
 #define BALLOT_OFFSET_BITS 40 /* struct direct_route */
@@ -285,12 +288,11 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
 tutti_status gpu_group_call(struct group *group, const struct operation *operation, const tutti_call *call,
                             bool can_block)
 {
-    (void)can_block; /* nothing here blocks */
     struct gpu_choice choice;
     struct operation copy;
     gpu_choice_make(&choice, operation, &group->terms);
     struct context_scope scope;
-    tutti_status status = check_stream(group, operation, call);
+    tutti_status status = check_stream(group, operation, call, can_block);
     if (status == TUTTI_OK) {
         status = context_enter(group->device, CONTEXT_ENQUEUES, &scope);
     }

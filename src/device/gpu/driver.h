@@ -93,6 +93,9 @@ struct driver_launch {
 enum driver_capture_status { DRIVER_CAPTURE_NONE, DRIVER_CAPTURE_ACTIVE, DRIVER_CAPTURE_INVALIDATED };
 enum driver_capture_mode { DRIVER_MODE_GLOBAL, DRIVER_MODE_THREAD_LOCAL, DRIVER_MODE_RELAXED };
 #define DRIVER_STREAM_NON_BLOCKING 1u
+/* Handles that every driver knows: what NULL means, too, and the calling thread's. */
+#define DRIVER_STREAM_LEGACY ((driver_stream)1)
+#define DRIVER_STREAM_PER_THREAD ((driver_stream)2)
 #define DRIVER_HANDLE_FD 1
 #define DRIVER_IPC_LAZY_PEER_ACCESS 1u
 #define DRIVER_USER_OBJECT_NO_SYNC 1u
