@@ -231,6 +231,17 @@ static tutti_status call_refused(const struct group *group, const struct operati
         tutti_last_error());
 }
 
+/* What the stream does. A capture that was lost is noted: the next commit speaks of it. */
+static tutti_status stream_look(const struct group *group, const struct operation *operation, const tutti_call *call,
+                                struct stream_state *state)
+{
+    tutti_status status = recording_look(group->device->driver, call->stream, state);
+    if (state->invalidated) {
+        registry_invalidated(group->options.registry, state->id, call->stream, operation_call_name(operation));
+    }
+    return status == TUTTI_OK ? TUTTI_OK : call_refused(group, operation, call, status);
+}
+
 static tutti_status call_enqueue(struct group *group, const struct operation *operation, const tutti_call *call,
                                  const struct gpu_choice *choice)
 {
@@ -238,15 +249,15 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
     struct stream_state state;
     struct recorded *recorded = NULL;
     struct ticket_grant grant;
-    tutti_status status = recording_look(driver, call->stream, &state);
-    if (state.invalidated) {
-        registry_invalidated(group->options.registry, state.id, call->stream, operation_call_name(operation));
+    tutti_status status = stream_look(group, operation, call, &state);
+    if (status != TUTTI_OK) {
+        return status;
     }
-    if (status == TUTTI_OK && choice->launches == 0) {
+    if (choice->launches == 0) {
         call_count(group, operation, GPU_LOCAL, state.recording);
         return TUTTI_OK;
     }
-    if (status == TUTTI_OK && state.recording) {
+    if (state.recording) {
         status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state, &recorded);
     }
     if (status != TUTTI_OK) {
@@ -300,6 +311,10 @@ tutti_status gpu_group_call(struct group *group, const struct operation *operati
         return status;
     }
     status = operation_check_memory(group->device, group->options.world, operation, call->stream);
+    if (status == TUTTI_ERR_CAPTURE) { /* it may be memory of the graph that was lost: the stream says more */
+        struct stream_state state;
+        (void)stream_look(group, operation, call, &state);
+    }
     if (status == TUTTI_OK && choice.protocol == GPU_LOCAL && choice.launches > 0) {
         copy = as_copy(operation);
         operation = &copy;
