@@ -229,11 +229,11 @@ static void sessions_drop(struct commit *commit)
     for (int rank = 0; rank < commit->comm->world; rank++) {
         uint64_t dropped = commit->views[rank].head.abandoned;
         for (struct recorded *each = registry->recorded; each != NULL && dropped != 0; each = each->next) {
-            if (each->pending && each->session == dropped) {
+            if (each->pending && each->session != 0 && each->session <= dropped) { /* it is past the ones before, too */
                 registry_settle(registry, each);
             }
         }
-        registry->session = dropped != 0 && dropped == registry->session ? 0 : registry->session;
+        registry->session = registry->session <= dropped ? 0 : registry->session;
         given_up = given_up || dropped != 0;
     }
     if (given_up) {
