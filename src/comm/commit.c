@@ -612,26 +612,37 @@ static void suspended_give_up(tutti_comm *comm, ticket_chooser chosen, const voi
     }
 }
 
+/* The device hears that the entries of the range are closed, and no kernel uses them any more; or they are open again. */
+static tutti_status range_close(tutti_comm *comm, ticket_chooser chosen, const void *user, const struct range *range)
+{
+    const struct direct_entry *entries = &comm->registry->entries[range->first];
+    const uint32_t count = range->end - range->first;
+    tutti_status status = comm->ops->group_entries_write(comm->group, entries, range->first, count);
+    if (status == TUTTI_OK) {
+        status = comm->ops->group_quiesce(comm->group);
+    }
+    if (status != TUTTI_OK) {
+        char sentence[ERROR_SENTENCE_BYTES]; /* of what failed first */
+        (void)snprintf(sentence, sizeof(sentence), "%s", tutti_last_error());
+        (void)each_direct(comm, chosen, user, entry_reopen, NULL);
+        (void)comm->ops->group_entries_write(comm->group, entries, range->first, count);
+        (void)error_set(status, "%s", sentence);
+    }
+    return status;
+}
+
 tutti_status commit_withdraw(tutti_comm *comm, ticket_chooser chosen, const void *user, enum ticket_state state)
 {
     struct range range = {UINT32_MAX, 0};
     const struct ticket *changed = NULL;
     registry_sweep(comm->registry);
-    if (state == TICKET_STAGED) {
-        suspended_give_up(comm, chosen, user);
-    }
-    if (each_direct(comm, chosen, user, entry_close, &range) == 0) {
-        return TUTTI_OK;
-    }
-    const struct direct_entry *entries = &comm->registry->entries[range.first];
-    tutti_status status = comm->ops->group_entries_write(comm->group, entries, range.first, range.end - range.first);
-    if (status == TUTTI_OK) {
-        status = comm->ops->group_quiesce(comm->group);
-    }
+    tutti_status status =
+        each_direct(comm, chosen, user, entry_close, &range) > 0 ? range_close(comm, chosen, user, &range) : TUTTI_OK;
     if (status != TUTTI_OK) {
-        (void)each_direct(comm, chosen, user, entry_reopen, NULL);
-        (void)comm->ops->group_entries_write(comm->group, entries, range.first, range.end - range.first);
         return status;
+    }
+    if (state == TICKET_STAGED) { /* not before anything can fail */
+        suspended_give_up(comm, chosen, user);
     }
     looks_forget(comm);
     (void)each_direct(comm, chosen, user, memory_look, &changed);

@@ -152,6 +152,65 @@ static void calls_fail(struct gpu_scene *scene, const char *call, int first, int
     CHECK(found == expected, "%s: stages 0x%x instead of 0x%x", call, found, expected);
 }
 
+/* A session of which one half is suspended already; its release fails on rank 1. */
+static void release_half(struct gpu_rank *self, void *user)
+{
+    struct story *story = user;
+    struct gpu_memory memory;
+    struct gpu_work works[WORKS];
+    tutti_capture *session = NULL;
+    if (gpu_rank_try_join(self, TUTTI_COMM_DIRECT_FD, 1) != TUTTI_OK) {
+        return; /* the fault came too early */
+    }
+    CHECK(gpu_memory_make(self->scene->backend, self->device, story->kind, GPU_PAGE_BYTES, self->stream, &memory),
+          "memory");
+    for (int index = 0; index < WORKS; index++) {
+        works[index] = (struct gpu_work){.kind = TUTTI_ALL_REDUCE, .dtype = TUTTI_F32, .bytes = BYTES};
+        works[index].src = memory.address + (size_t)index * 2 * BYTES;
+        works[index].dst = works[index].src + BYTES;
+    }
+    CHECK_OK(tutti_capture_begin(self->comm, self->stream, &session));
+    gpu_graph graph = gpu_works_capture(self, works, WORKS);
+    tutti_status status = tutti_capture_commit(session);
+    CHECK_OK(status == TUTTI_ERR_DRIVER ? tutti_capture_commit(session) : status);
+    gpu_meet(self);
+    if (tutti_suspend(self->comm, memory.address, BYTES) != TUTTI_OK) {
+        CHECK_OK(tutti_suspend(self->comm, memory.address, BYTES));
+    }
+    gpu_meet(self);
+    status = tutti_capture_release(session);
+    verdict_give(story->verdicts[SUSPEND], self->rank, status);
+    if (status != TUTTI_OK) {
+        tutti_stats stats = gpu_stats(self);
+        CHECK(stats.suspended_calls == 1 && stats.committed_calls == WORKS - 1 && stats.slots_taken == WORKS,
+              "a release that failed has given back something: %llu suspended, %llu committed, %llu slots",
+              (unsigned long long)stats.suspended_calls, (unsigned long long)stats.committed_calls,
+              (unsigned long long)stats.slots_taken);
+        CHECK_OK(tutti_capture_release(session));
+    }
+    CHECK(gpu_stats(self).slots_taken == 0, "slots are left");
+    gpu_meet(self);
+    replay(self, graph, works, 0, "released");
+    gpu_graph_destroy(graph);
+    gpu_commit_until_empty(self, "a release's end");
+    gpu_memory_free(&memory, self->stream);
+    gpu_rank_leave(self);
+}
+
+static void releases_fail(struct gpu_scene *scene, const char *call, int first, int last)
+{
+    struct story story = {.call = call, .result = 2, .kind = GPU_PLAIN, .arena = "vmm"};
+    int failures = 0;
+    story.verdicts[SUSPEND] = verdicts_create();
+    for (story.which = first; story.which <= last; story.which++) {
+        verdicts_clear(story.verdicts[SUSPEND]);
+        gpu_scene_run(scene, 60, release_half, &story);
+        const struct verdict *heard = &story.verdicts[SUSPEND]->ranks[1];
+        failures += heard->given && heard->status == TUTTI_ERR_DRIVER;
+    }
+    CHECK(failures > 0, "%s: no release has failed", call);
+}
+
 int main(void)
 {
     const unsigned table = 1u << COMMIT | 1u << RESUME | 1u << RESUME_OTHERS;
@@ -169,6 +228,7 @@ int main(void)
         calls_fail(scene, "cuMemAddressReserve", 3, 6, GPU_VMM_PAIR, "ipc", table);
         calls_fail(scene, "cuMemMap", 6, 11, GPU_VMM_PAIR, "ipc", table);
         calls_fail(scene, "cuStreamCreate", 6, 17, GPU_PLAIN, "vmm", table | waits);
+        releases_fail(scene, "cuStreamCreate", 9, 14);
         return 0;
     }
     calls_fail(scene, "hipIpcGetMemHandle", 2, 3, GPU_PLAIN, "auto", refused);
