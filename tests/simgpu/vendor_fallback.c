@@ -336,8 +336,9 @@ static void rank_leaves_graph(int rank, int world, const char *rendezvous, void 
 static void rank_extends(int rank, int world, const char *rendezvous, void *user)
 {
     (void)user;
-    tutti_comm *comm = vendor_comm(rank, world, rendezvous, 300);
-    float *device = (float *)(void *)gpu_alloc(sizeof(float) * COUNT);
+    tutti_comm *comm = vendor_comm(rank, world, rendezvous, 700);
+    const size_t many = (size_t)4 << 20; /* so that the call takes a while once all have come */
+    float *device = (float *)(void *)gpu_alloc(sizeof(float) * many);
     tutti_stream stream = gpu_stream_create();
     tutti_call call = {.struct_bytes = sizeof(call), .stream = stream};
     if (rank == 1) {
@@ -349,7 +350,7 @@ static void rank_extends(int rank, int world, const char *rendezvous, void *user
     if (rank == 1) {
         pause_ms(900);
     }
-    CHECK_OK(tutti_all_reduce(comm, device, device, COUNT, TUTTI_F32, TUTTI_SUM, &call));
+    CHECK_OK(tutti_all_reduce(comm, device, device, many, TUTTI_F32, TUTTI_SUM, &call));
     gpu_stream_wait(stream);
     CHECK_OK(tutti_comm_status(comm));
     gpu_graph_destroy(graph);

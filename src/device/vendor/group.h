@@ -73,7 +73,9 @@ struct group {
     bool ready;                /* under the lock: the vendor's communicators are complete */
     _Atomic bool abandoned;    /* written under the lock: they are being aborted */
     _Atomic uint32_t aborting; /* threads that are at it */
-    atomic_flag watching;      /* somebody is looking how long calls last */
+    atomic_flag watching;      /* somebody is looking how long calls last; who does, uses these two: */
+    uint64_t granted_ms;       /* the longest extension, also for a while after it was withdrawn */
+    uint64_t withdrawn_ns;     /* when that was; 0: it was not */
     _Atomic uint32_t reported; /* an error of the vendor's, or a wait that was too long */
 
     struct recordings recordings;

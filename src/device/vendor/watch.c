@@ -11,6 +11,8 @@
 #include "collective/signature.h"
 #include "device/vendor/group.h"
 
+#define GRACE_MS 2000u
+
 static void report(struct group *group, const struct failure *failure)
 {
     if (atomic_exchange(&group->reported, 1) == 0) {
@@ -56,14 +58,22 @@ static void errors_look(struct group *group)
 
 /* -- calls that last ------------------------------------------------------------------------------------ */
 
-static uint64_t limit_ns(const struct group *group)
+static uint64_t limit_ns(struct group *group)
 {
     uint64_t most_ms = 0;
     for (int rank = 0; rank < group->options.world; rank++) {
         uint64_t more_ms = rank != group->options.rank ? group->options.extension_ms(group->options.user, rank) : 0;
         most_ms = more_ms > most_ms ? more_ms : most_ms;
     }
-    return (group->options.timeout_ms + most_ms) * 1000000u;
+    /* Withdrawn by the call that it was for, which has yet to come through. */
+    uint64_t grace_ms = group->options.timeout_ms < GRACE_MS ? group->options.timeout_ms : GRACE_MS;
+    if (most_ms < group->granted_ms && group->withdrawn_ns == 0) {
+        group->withdrawn_ns = clock_now_ns();
+    } else if (most_ms >= group->granted_ms || clock_now_ns() - group->withdrawn_ns > grace_ms * 1000000u) {
+        group->withdrawn_ns = 0;
+        group->granted_ms = most_ms;
+    }
+    return (group->options.timeout_ms + group->granted_ms) * 1000000u;
 }
 
 static void call_describe(const struct group *group, int rank, int lane, char text[SIGNATURE_TEXT_BYTES])
