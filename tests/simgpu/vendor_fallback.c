@@ -337,7 +337,7 @@ static void rank_extends(int rank, int world, const char *rendezvous, void *user
 {
     (void)user;
     tutti_comm *comm = vendor_comm(rank, world, rendezvous, 700);
-    const size_t many = (size_t)4 << 20; /* so that the call takes a while once all have come */
+    const size_t many = (size_t)1 << 20; /* so that the call takes a while once all have come */
     float *device = (float *)(void *)gpu_alloc(sizeof(float) * many);
     tutti_stream stream = gpu_stream_create();
     tutti_call call = {.struct_bytes = sizeof(call), .stream = stream};
