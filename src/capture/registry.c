@@ -272,15 +272,20 @@ void registry_invalidated(struct registry *registry, uint64_t capture, const voi
     char why[RECORDED_WHY_BYTES];
     struct recorded *latest = recorded_latest(registry, stream);
     struct recorded *recorded = capture != 0 ? recorded_find(registry, capture) : NULL;
+    int ms = GONE_WAIT_MS;
     if (capture == 0 && latest != NULL && (latest->broken || latest->doubted != NULL)) {
         return; /* the same one, as far as anybody can tell */
+    }
+    if (capture == 0 && latest != NULL) {
+        recorded_await(latest, &ms);
     }
     if (recorded == NULL) {
         recorded = recorded_add(registry, capture, stream);
         if (recorded == NULL) {
             return;
         }
-        recorded->doubted = capture == 0 ? latest : NULL;
+        /* A graph that is gone is not the one of a capture that has not been ended. */
+        recorded->doubted = capture == 0 && latest != NULL && !recorded_gone(latest) ? latest : NULL;
         recorded->refused = next;
     }
     recorded_describe(recorded, next, why);

@@ -189,7 +189,9 @@ int graph_node_memory(void *handle, void *parameters)
     return SUCCESS;
 }
 
-int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count)
+/* `names_invalid`: whether the vendor says which capture it is that has been invalidated. */
+int capture_info(void *stream, bool names_invalid, int *status, uint64_t *id, void **graph, void *const **nodes,
+                 size_t *count)
 {
     guard held(driver_lock);
     int result = SUCCESS;
@@ -203,8 +205,7 @@ int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *co
     }
     const struct capture *capture = queue->capture;
     *status = capture == nullptr ? 0 : capture->invalidated ? 2 : 1;
-    static const bool unnamed = getenv("SIMGPU_UNNAMED_CAPTURES") != nullptr;
-    if (capture != nullptr && !(capture->invalidated && unnamed)) {
+    if (capture != nullptr && (names_invalid || !capture->invalidated)) {
         *id = capture->id;
     }
     if (*status == 1) {
