@@ -119,7 +119,8 @@ typedef struct tutti_runner_options {
 TUTTI_API tutti_status tutti_runner_create(tutti_comm *comm, const tutti_runner_options *options,
                                            tutti_runner **runner);
 
-/* The runs' work must have completed; their streams may be gone. NULL is allowed. In a callback of the runner's own it does nothing. */
+/* The runs' work must have completed, after an error too; their streams may be gone. NULL is allowed. In a callback of the runner's own it
+ * does nothing. */
 TUTTI_API void tutti_runner_destroy(tutti_runner *runner);
 
 /* Adds a segment; all ranks add the same ones. *index (NULL is allowed): its number, from 0. Not once something has been captured, or

@@ -28,12 +28,15 @@ struct graph_ops {
     tutti_status (*padding_zero)(struct device *device, const uint32_t *word, size_t rows, const tutti_padded *padded,
                                  size_t count, tutti_stream stream);
 
-    /* Other threads' questions to the driver do not invalidate the capture, where the vendor has such a mode. CAPTURE, DRIVER. */
-    tutti_status (*capture_begin)(struct device *device, tutti_stream stream);
-    /* Leaves the capture in any case. *bytes: what memory the graph took, 0: used_bytes tells. CAPTURE: it was invalidated; DRIVER. */
+    /* Other threads' questions to the driver do not invalidate the capture, where the vendor has such a mode. *graph: what it begins, NULL
+     * where that is nothing yet; capture_end gets it, once. CAPTURE, DRIVER, SYSTEM: there is nothing to end. */
+    tutti_status (*capture_begin)(struct device *device, tutti_stream stream, struct device_graph **graph);
+    /* Leaves the capture in any case. *graph: what began comes to be ready, or after a failure NULL. *bytes: what memory it took, 0:
+     * used_bytes tells. CAPTURE: it was invalidated; DRIVER. */
     tutti_status (*capture_end)(struct device *device, tutti_stream stream, struct device_graph **graph,
                                 uint64_t *bytes);
     tutti_status (*launch)(struct device *device, struct device_graph *graph, tutti_stream stream);
+    /* Its launches have completed: what its calls held is given up at once. */
     void (*destroy)(struct device *device, struct device_graph *graph);
 
     tutti_status (*synchronize)(struct device *device, tutti_stream stream);

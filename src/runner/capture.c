@@ -84,7 +84,7 @@ static tutti_status graph_capture(tutti_runner *runner, const struct runner_segm
     struct device_stream state = {DEVICE_STREAM_IDLE, 0};
     bool fixed = segment->fixed_rows != 0;
     size_t width = fixed ? segment->fixed_rows : rows;
-    tutti_status status = runner->graphs->capture_begin(runner->device, stream);
+    tutti_status status = runner->graphs->capture_begin(runner->device, stream, graph);
     if (status != TUTTI_OK) {
         return status;
     }

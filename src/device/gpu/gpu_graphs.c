@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "device/gpu/arena.h"
 #include "device/gpu/context.h"
+#include "device/gpu/holds.h"
 #include "device/gpu/memory_class.h"
 #include "device/gpu/recording.h"
 #include "kernels/arguments.h"
@@ -234,119 +235,154 @@ static tutti_status padding_zero(struct device *device, const uint32_t *word, si
 struct device_graph {
     driver_executable executable;
     driver_graph graph; /* NULL: the executable stands alone */
+    struct holds holds; /* nobody else has this graph */
 };
 
-static tutti_status capture_begin(struct device *device, tutti_stream stream)
+/* In the device's context. What cannot be destroyed may still be at work, and keeps what it holds. */
+static void graph_free(const struct driver *driver, struct device_graph *graph)
 {
-    struct context_scope scope;
-    struct stream_state state;
-    tutti_status status = context_enter(device, CONTEXT_ENQUEUES, &scope);
-    if (status != TUTTI_OK) {
-        return status;
+    bool gone = graph->executable == NULL || driver->executable_destroy(graph->executable) == 0;
+    if (graph->graph != NULL && driver->graph_destroy(graph->graph) != 0) {
+        gone = false;
     }
-    status = recording_look(device->driver, stream, &state);
-    if (status == TUTTI_OK && state.recording) {
-        status = error_set(TUTTI_ERR_CAPTURE, "stream %p is being captured already", (void *)stream);
+    if (gone) {
+        holds_let_go(&graph->holds);
     }
-    if (status == TUTTI_OK) {
-        status = DRIVER(device->driver, capture_begin, stream, DRIVER_MODE_THREAD_LOCAL);
-    }
-    context_leave(&scope);
-    return status;
+    holds_free(&graph->holds);
+    free(graph);
 }
 
-/* *graph: the caller's. Whatever comes of it, the stream is through with the capture, if the driver lets it. */
-static tutti_status capture_leave(const struct driver *driver, tutti_stream stream, driver_graph *graph)
+/* After its end has failed: once more, unless that was the end. Whether there is no graph of it, nor ever will be: there may be one if
+ * the driver does not let the stream out of it, or if the capture had been ended by somebody else, who has the graph. */
+static bool capture_drop(const struct driver *driver, tutti_stream stream, driver_result result)
 {
     struct stream_state state;
+    driver_graph made = NULL;
+    tutti_status looked = recording_look(driver, stream, &state);
+    if (state.recording || state.invalidated) {
+        result = driver->capture_end(stream, &made);
+        if (result == 0 && made != NULL) {
+            result = driver->graph_destroy(made);
+        }
+        looked = recording_look(driver, stream, &state);
+    }
+    bool ended = result == 0 || (result >= DRIVER_CAPTURE_FIRST && result <= DRIVER_CAPTURE_LAST);
+    return ended && looked == TUTTI_OK && !state.recording;
+}
+
+/* *graph: the caller's. Whatever comes of it, the stream is through with the capture, if the driver lets it. *lost: capture_drop. */
+static tutti_status capture_leave(const struct driver *driver, tutti_stream stream, driver_graph *graph, bool *lost)
+{
     driver_graph made = NULL;
     driver_result result = driver->capture_end(stream, &made);
     if (result == 0 && made != NULL) {
         *graph = made;
         return TUTTI_OK;
     }
-    (void)recording_look(driver, stream, &state);
-    if ((state.recording || state.invalidated) && driver->capture_end(stream, &made) == 0 && made != NULL) {
-        (void)driver->graph_destroy(made);
-    }
+    *lost = capture_drop(driver, stream, result);
     if (result == 0) {
         return error_set(TUTTI_ERR_CAPTURE, "the capture of stream %p ended without a graph", (void *)stream);
     }
     return driver_check(driver, offsetof(struct driver, capture_end), result);
 }
 
-/* What the device needs for the graph it gets here, not in front of the first launch: that one would wait for it, or fail. */
-static tutti_status executable_make(const struct driver *driver, driver_graph graph, tutti_stream stream,
-                                    driver_executable *executable)
+/* The stream captures from here on, and its calls find the graph that is going to hold them. */
+static tutti_status capture_enter(const struct driver *driver, tutti_stream stream, struct holds *holds)
 {
-    driver_executable made = NULL;
-    tutti_status status = DRIVER(driver, graph_instantiate, &made, graph, DRIVER_FREE_ON_LAUNCH);
+    char why[ERROR_SENTENCE_BYTES];
+    struct stream_state state;
+    tutti_status status = DRIVER(driver, capture_begin, stream, DRIVER_MODE_THREAD_LOCAL);
     if (status != TUTTI_OK) {
+        return status;
+    }
+    status = recording_look(driver, stream, &state);
+    if (status == TUTTI_OK) {
+        holds_open(holds, driver, state.id);
+        return TUTTI_OK;
+    }
+    (void)snprintf(why, sizeof(why), "%s", tutti_last_error());
+    (void)capture_drop(driver, stream, 0);
+    return error_set(status, "%s", why);
+}
+
+static tutti_status capture_begin(struct device *device, tutti_stream stream, struct device_graph **graph)
+{
+    struct context_scope scope;
+    struct stream_state state;
+    struct device_graph *made = calloc(1, sizeof(*made));
+    if (made == NULL) {
+        return error_set(TUTTI_ERR_SYSTEM, "out of memory for a graph");
+    }
+    tutti_status status = holds_prepare(&made->holds);
+    if (status == TUTTI_OK) {
+        status = context_enter(device, CONTEXT_ENQUEUES, &scope);
+    }
+    if (status == TUTTI_OK) {
+        status = recording_look(device->driver, stream, &state);
+        if (status == TUTTI_OK && state.recording) {
+            status = error_set(TUTTI_ERR_CAPTURE, "stream %p is being captured already", (void *)stream);
+        }
+        if (status == TUTTI_OK) {
+            status = capture_enter(device->driver, stream, &made->holds);
+        }
+        context_leave(&scope);
+    }
+    if (status != TUTTI_OK) {
+        holds_free(&made->holds);
+        free(made);
+        return status;
+    }
+    *graph = made;
+    return TUTTI_OK;
+}
+
+/* In the device's context. What the device needs for the graph it gets here, not in front of the first launch: that one would wait for it,
+ * or fail. */
+static tutti_status executable_make(const struct driver *driver, tutti_stream stream, struct device_graph *graph)
+{
+    tutti_status status = DRIVER(driver, graph_instantiate, &graph->executable, graph->graph, DRIVER_FREE_ON_LAUNCH);
+    if (status != TUTTI_OK) {
+        graph->executable = NULL;
         return status;
     }
     if (driver->graph_upload != NULL) {
-        status = DRIVER(driver, graph_upload, made, stream);
+        status = DRIVER(driver, graph_upload, graph->executable, stream);
     }
-    if (status != TUTTI_OK) {
-        (void)driver->executable_destroy(made);
-        return status;
-    }
-    *executable = made;
-    return TUTTI_OK;
-}
-
-/* In the device's context. */
-static void graph_free(const struct driver *driver, struct device_graph *graph)
-{
-    if (graph->executable != NULL) {
-        (void)driver->executable_destroy(graph->executable);
-    }
-    if (graph->graph != NULL) {
+    if (status == TUTTI_OK && driver->vendor->executables_stand_alone) { /* others' user objects are passed on */
         (void)driver->graph_destroy(graph->graph);
+        graph->graph = NULL;
     }
-    free(graph);
-}
-
-/* In the device's context. `graph` is taken over, also on failure. */
-static tutti_status graph_make(const struct driver *driver, driver_graph graph, tutti_stream stream,
-                               struct device_graph **out)
-{
-    struct device_graph *made = calloc(1, sizeof(*made));
-    if (made == NULL) {
-        (void)driver->graph_destroy(graph);
-        return error_set(TUTTI_ERR_SYSTEM, "out of memory for a graph");
-    }
-    made->graph = graph;
-    tutti_status status = executable_make(driver, graph, stream, &made->executable);
-    if (status != TUTTI_OK) {
-        graph_free(driver, made);
-        return status;
-    }
-    if (driver->vendor->executables_stand_alone) { /* and hold what their graph held: user objects are passed on */
-        (void)driver->graph_destroy(graph);
-        made->graph = NULL;
-    }
-    *out = made;
-    return TUTTI_OK;
+    return status;
 }
 
 static tutti_status capture_end(struct device *device, tutti_stream stream, struct device_graph **graph,
                                 uint64_t *bytes)
 {
     struct context_scope scope;
-    driver_graph captured = NULL;
+    struct device_graph *made = *graph;
+    bool lost = true;
+    *graph = NULL;
+    holds_close(&made->holds);
     tutti_status status = context_enter(device, CONTEXT_MANAGES, &scope);
     if (status != TUTTI_OK) {
+        holds_free(&made->holds); /* the capture is still open */
+        free(made);
         return status;
     }
-    status = capture_leave(device->driver, stream, &captured);
+    status = capture_leave(device->driver, stream, &made->graph, &lost);
     if (status == TUTTI_OK) {
-        status = graph_make(device->driver, captured, stream, graph);
+        status = executable_make(device->driver, stream, made);
+    }
+    if (status == TUTTI_OK) {
+        *graph = made;
+        *bytes = 0; /* the driver does not tell */
+    } else {
+        if (!lost) {
+            holds_free(&made->holds);
+        }
+        graph_free(device->driver, made);
     }
     context_leave(&scope);
-    if (status == TUTTI_OK) {
-        *bytes = 0; /* the driver does not tell */
-    }
     return status;
 }
 

@@ -5,13 +5,14 @@
  * A captured kernel holds addresses of the arenas and works whenever the graph runs: nothing is patched later. What must
  * be seen to is order and life. Order: two calls of a lane must not run at the same time, but a capture knows only the
  * dependencies that streams and events give it, so calls of one lane on different streams are chained here. Life: a graph
- * may outlive the communicator, so it holds the group through a user object, whose destructor only counts: the driver
- * forbids it to call the driver.
+ * may outlive the communicator, so it holds the group. One of this library's own is held for by who made it (holds.h). Any other does
+ * so through a user object, whose destructor only counts: the driver forbids it to call the driver.
  */
 #include "device/gpu/recording.h"
 
 #include "base/error.h"
 #include "device/gpu/context.h"
+#include "device/gpu/holds.h"
 
 tutti_status recording_look(const struct driver *driver, driver_stream stream, struct stream_state *state)
 {
@@ -38,16 +39,21 @@ static void graph_gone(void *recorded)
     recorded_let_go(recorded);
 }
 
-static tutti_status graph_hold(const struct driver *driver, struct recorded *recorded, driver_graph graph)
+static tutti_status graph_hold(const struct driver *driver, struct recorded *recorded, const struct stream_state *state)
 {
     driver_object object = NULL;
+    bool own = false;
+    tutti_status status = holds_add(driver, state->id, recorded, &own);
+    if (own) {
+        return status;
+    }
     recorded_hold(recorded);
-    tutti_status status = DRIVER(driver, object_create, &object, recorded, graph_gone, 1, DRIVER_USER_OBJECT_NO_SYNC);
+    status = DRIVER(driver, object_create, &object, recorded, graph_gone, 1, DRIVER_USER_OBJECT_NO_SYNC);
     if (status != TUTTI_OK) {
         recorded_let_go(recorded);
         return status;
     }
-    status = DRIVER(driver, graph_retain, graph, object, 1, DRIVER_USER_OBJECT_MOVE);
+    status = DRIVER(driver, graph_retain, state->graph, object, 1, DRIVER_USER_OBJECT_MOVE);
     if (status != TUTTI_OK) {
         (void)driver->object_release(object, 1); /* counts down */
     }
@@ -83,7 +89,7 @@ tutti_status recording_begin(const struct driver *driver, struct recordings *rec
         if (made == NULL) {
             return error_set(TUTTI_ERR_SYSTEM, "out of memory to keep book of a graph");
         }
-        tutti_status status = graph_hold(driver, made, state->graph);
+        tutti_status status = graph_hold(driver, made, state);
         if (status != TUTTI_OK) {
             recorded_break(made, tutti_last_error());
             return status;

@@ -145,9 +145,10 @@ static tutti_host_graph *host_graph(struct device_graph *graph)
     return (tutti_host_graph *)(void *)graph;
 }
 
-static tutti_status capture_begin(struct device *device, tutti_stream stream)
+static tutti_status capture_begin(struct device *device, tutti_stream stream, struct device_graph **graph)
 {
     (void)device;
+    *graph = NULL;
     return tutti_host_capture_begin(stream, TUTTI_HOST_CAPTURE_THREAD_LOCAL);
 }
 

@@ -28,6 +28,7 @@ struct state {
     std::set<const void *> handles;
     std::vector<struct fault> faults;
     std::map<std::string, uint64_t> calls;
+    uint64_t struck = 0; /* by faults */
     bool watched = false;
     std::thread::id watcher;
     uint64_t strangers = 0;
@@ -65,9 +66,8 @@ static void fault_read(const std::string &text)
     state.faults.push_back(fault);
 }
 
-static void faults_read()
+static void faults_read(const char *text)
 {
-    const char *text = getenv("SIMGPU_FAULTS");
     std::string all = text != nullptr ? text : "";
     for (size_t at = 0; at < all.size();) {
         size_t comma = std::min(all.find(',', at), all.size());
@@ -135,7 +135,7 @@ static int initialize()
         pthread_atfork(lock_driver, unlock_driver, unlock_driver);
     }
     state.process = getpid();
-    faults_read();
+    faults_read(getenv("SIMGPU_FAULTS"));
     std::vector<int> visible = visible_devices();
     for (size_t ordinal = 0; ordinal < visible.size(); ordinal++) {
         state.devices.push_back(device_make((int)ordinal, visible[ordinal]));
@@ -223,6 +223,7 @@ static int scripted(const char *name)
     uint64_t number = ++state.calls[name];
     for (const struct fault &fault : state.faults) {
         if (fault.name == name && number >= fault.first && number <= fault.last) {
+            state.struck++;
             if (fault.result >= 0) {
                 return fault.result;
             }
@@ -230,6 +231,17 @@ static int scripted(const char *name)
         }
     }
     return SUCCESS;
+}
+
+uint64_t driver_fault(const char *text)
+{
+    guard held(driver_lock);
+    uint64_t struck = state.struck;
+    state.struck = 0;
+    state.faults.clear();
+    state.calls.clear();
+    faults_read(text);
+    return struck;
 }
 
 void driver_watch(bool on)

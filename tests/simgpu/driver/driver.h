@@ -20,7 +20,6 @@
  *   SIMGPU_FAULTS           "cuMemCreate=2,cuIpcGetMemHandle@3=1,cuLaunchKernel@2+=invalidate": the call fails with that
  *                           result: always, the third time, from the second time on; "invalidate": every capture is
  *                           invalidated before the call, as if another thread had done something unsafe
- *   SIMGPU_UNNAMED_CAPTURES 1: an invalidated capture's number is not told; drivers promise it for valid ones only
  *   SIMGPU_VERSION          of the driver
  *   SIMGPU_SEED             of the schedules
  *   CUDA_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES   ordinals; CUDA_LAUNCH_BLOCKING, AMD_SERIALIZE_KERNEL: launches wait
@@ -108,6 +107,9 @@ void context_set(struct device *device);
 
 /* The beginning of every call: 0, or the result that it must return: not initialised, forked, a scripted fault. */
 int driver_enter(const char *name);
+
+/* From here on these faults (SIMGPU_FAULTS), counted from here, instead of the former ones: how often those have struck. */
+uint64_t driver_fault(const char *text);
 
 /* From here on driver_enter counts the calls of threads other than this one, and notes the first one's name. */
 void driver_watch(bool on);
@@ -286,6 +288,12 @@ struct user_object *object_create(void *pointer, void (*destroy)(void *), unsign
 /* With the lock. The last one calls `destroy`, later and on another thread. */
 void object_release(struct user_object *object, unsigned references);
 int graph_launch(struct executable &executable, struct queue &queue, guard &held);
+
+/* With the lock: launches on streams so far, and how many of them of graphs that hold user objects. */
+struct launch_counts {
+    uint64_t all, holding;
+};
+extern struct launch_counts launch_counts;
 
 /* -- launch.cpp ------------------------------------------------------------------------------------ */
 

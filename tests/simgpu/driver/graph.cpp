@@ -37,6 +37,8 @@ graph_body::~graph_body()
     }).detach();
 }
 
+struct launch_counts launch_counts;
+
 /* "Each launch is ordered behind both any previous work in this stream and any previous launches of this graph" (CUDA Driver
  * API, cuGraphLaunch). */
 int graph_launch(struct executable &executable, struct queue &queue, guard &held)
@@ -57,6 +59,8 @@ int graph_launch(struct executable &executable, struct queue &queue, guard &held
     });
     if (!recorded && result == SUCCESS) {
         executable.last = queue.last;
+        launch_counts.all++;
+        launch_counts.holding += body->objects.empty() ? 0 : 1;
     }
     return result;
 }

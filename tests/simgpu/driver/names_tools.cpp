@@ -56,7 +56,19 @@ EXPORT int hipMemGetInfo(size_t *free_bytes, size_t *all_bytes)
     return memory(free_bytes, all_bytes);
 }
 
-/* -- for tests: which threads call -------------------------------------------------------------------- */
+/* -- for tests: what fails, what graphs carry, which threads call --------------------------------------- */
+
+EXPORT uint64_t simgpu_fault(const char *text)
+{
+    return simgpu::driver_fault(text);
+}
+
+EXPORT void simgpu_launches(uint64_t *all, uint64_t *holding)
+{
+    simgpu::guard held(simgpu::driver_lock);
+    *all = simgpu::launch_counts.all;
+    *holding = simgpu::launch_counts.holding;
+}
 
 EXPORT void simgpu_watch(int on)
 {
