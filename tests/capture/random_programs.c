@@ -472,7 +472,9 @@ static void step_info(void)
     uint64_t id = 0;
     CHECK_OK(tutti_host_capture_info(stream->handle, &state, &id));
     int expected = stream->capture == NOBODY ? 0 : 1 + (m.captures[stream->capture].invalid ? 1 : 0);
-    CHECK((int)state == expected && (id == 0) == (expected == 0), "state %d instead of %d", (int)state, expected);
+    bool may_be_unnamed = ON_DEVICES && expected == 2; /* CUDA does not say which capture was invalidated */
+    CHECK((int)state == expected && ((id == 0) == (expected == 0) || may_be_unnamed), "state %d instead of %d, id %llu",
+          (int)state, expected, (unsigned long long)id);
 }
 
 static void step_mode(void)
