@@ -12,9 +12,9 @@
 #define LEAN_WORLD_MAX 3 /* as in kernels/one_shot.cu: one thread a vector, as in kernels/ring.h for any world */
 #define BLOCKS_MOST 128u /* more never paid */
 /* H200, 2 and 4 GPUs (docs/results/gpu-direct.md). Reductions of 4 MB are no quicker directly, and slower staged than by themselves; from
- * 8 MB on they are quicker either way. Copies are further from the wire: all_gather of 2 MB is no quicker yet, of 4 MB it is. */
+ * 8 MB on they are quicker either way. Copies are further from the wire: all_gather of 1 MB is no quicker yet, of 2 MB it is. */
 #define DIRECT_REDUCE_BYTES_MIN ((size_t)8 << 20)
-#define DIRECT_GATHER_BYTES_MIN ((size_t)3 << 20)
+#define DIRECT_GATHER_BYTES_MIN ((size_t)3 << 19)
 #define WORDS_BYTES_MAX 1024u
 #define LINE_BYTES 64u /* of a copy on the wire, */
 #define LINE_PAYLOAD 60u

@@ -6,7 +6,7 @@
  *
  * A rank's arena in device memory, mapped by all ranks at creation, holds per lane
  *
- *     head     65536 bytes: struct arena_head, then struct arena_flags
+ *     head     81920 bytes: struct arena_head, then struct arena_flags
  *     half 0   half_bytes, every word SENTINEL while unused
  *     half 1   half_bytes, likewise
  *
@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define KERNEL_WORLD_MAX 8
-#define ARENA_HEAD_BYTES 65536
+#define ARENA_HEAD_BYTES 81920
 #define ARENA_FLAGS_AT 4096
 #define SENTINEL 0xffffffffu
 
@@ -54,15 +54,15 @@ struct arena_head {
     uint32_t abort;
 };
 
-/* What blocks of the direct protocol tell the same block of their peers (direct.cu). [block][rank], written by that rank. A flag
+/* What blocks of the direct protocol tell the same block of their peers (vote.h). [block][rank], written by that rank. A word
  * holds the number of the call that it was set for, plus one: no other value is ever waited for, and nothing is cleared. */
 #define KERNEL_DIRECT_BLOCKS_MAX 128
-#define CALL_WITHOUT_BALLOT ((uint64_t)1 << 63)
+#define BALLOT_WORDS 8
+#define BALLOT_PART_BITS 16
 struct arena_flags {
-    struct {
-        uint64_t ballot[2], call; /* call: stored with release, after the ballot; or with CALL_WITHOUT_BALLOT, alone */
-        uint64_t reserved;
-    } start[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];
+    /* Call's number + 1 above 16 bits of the ballot, struct direct_route's, from its lowest on: each word tells by itself that it has
+     * come. 48 bits of a number last for years of calls without a pause. */
+    uint64_t start[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX][BALLOT_WORDS];
     uint64_t done[KERNEL_DIRECT_BLOCKS_MAX][KERNEL_WORLD_MAX];
 };
 

@@ -3,11 +3,55 @@
  * direct.cu - P5 for all_reduce: each element is summed by one rank, which by vote (vote.h) writes the sums straight to all ranks'
  * results; else they go through the staging, in the same launch: large messages.
  *
- * The inputs are sent through the staging on either way (ring.h): a wire that carries stores alone carries 10% more than one that carries
- * as many bytes in stores and answers to loads. And so the first round is on its way while the votes are.
+ * From three ranks on the inputs are sent through the staging on either way (ring.h): a wire that carries stores alone carries 10% more
+ * than one that carries as many bytes in stores and answers to loads. And so the first round is on its way while the votes are. Between two
+ * ranks the difference is smaller than what the staging costs beside: the inputs are read where they are.
  */
 #include "kernels/ring.h"
 #include "kernels/vote.h"
+
+#define READS_INPUTS(world) ((world) == 2)
+
+/* The block's vectors, as ring.h has them, of several rounds at a time: so that enough loads are under way. */
+template <class Type, int world, bool plain>
+PORT_DEVICE void reduce_directly(const struct kernel_arguments &arguments, const struct direct_route *route)
+{
+    constexpr uint32_t ahead = 4;
+    const struct round longest = round_make(arguments, 0, Type::element_bytes);
+    const uint32_t most = vecs_of(ring_result<world, RING_DIRECT>(arguments, longest, arguments.rank));
+    for (uint32_t number = 0; number < arguments.rounds; number += ahead) {
+        for (uint32_t vec = ring_first(); vec < most; vec += ring_stride()) {
+            struct vec4 values[ahead][world];
+            uint64_t behind[ahead]; /* a buffer's begin */
+            bool mine[ahead];
+#pragma unroll
+            for (uint32_t step = 0; step < ahead; step++) {
+                mine[step] = false;
+                if (number + step < arguments.rounds) {
+                    const struct round round = round_make(arguments, number + step, Type::element_bytes);
+                    const struct span own = ring_result<world, RING_DIRECT>(arguments, round, arguments.rank);
+                    mine[step] = vec < vecs_of(own);
+                    behind[step] = own.base - arguments.dst + (uint64_t)vec * 16;
+                }
+#pragma unroll
+                for (uint32_t rank = 0; rank < world && mine[step]; rank++) {
+                    values[step][rank] =
+                        port_load_system4(reinterpret_cast<const struct vec4 *>(route->src[rank] + behind[step]));
+                }
+            }
+#pragma unroll
+            for (uint32_t step = 0; step < ahead; step++) {
+                if (mine[step]) {
+                    const struct vec4 sum = reduce_vec<Type, world>(plain ? OP_SUM : arguments.op, values[step]);
+#pragma unroll
+                    for (uint32_t rank = 0; rank < world; rank++) {
+                        port_store_system4(reinterpret_cast<struct vec4 *>(route->dst[rank] + behind[step]), sum);
+                    }
+                }
+            }
+        }
+    }
+}
 
 template <class Type, int world, bool plain>
 PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct ballot_box *box)
@@ -15,21 +59,30 @@ PORT_DEVICE void direct(const struct kernel_arguments &arguments, struct ballot_
     const uint64_t bytes = arguments.units * Type::element_bytes;
     const uint64_t shard_bytes = shard_bytes_of<world>(round_make(arguments, 0, Type::element_bytes).bytes);
     const bool busy = port_block() * port_threads() < shard_bytes / 16;
-    const struct first_look look = look_first(arguments, busy);
-    struct turn turn = turn_begin(arguments);
+    struct turn turn = vote_begin<world>(arguments, busy, bytes, box);
+    const bool waits = READS_INPUTS(world) && busy && has_ballot(box); /* with round 0, for the votes */
     if (busy) {
-        vote_cast<world>(arguments, turn, look, bytes, box);
+        vote_cast<world>(arguments, turn, box);
+    }
+    if (busy && !waits) {
         ring_begin<Type, world, plain, RING_STAGED>(arguments, turn);
     }
     turn_announce(arguments, turn);
     if (busy && vote_count<world>(arguments, turn, box, bytes)) {
-        ring_go<Type, world, plain, RING_DIRECT>(arguments, turn, &box->route);
+        if constexpr (READS_INPUTS(world)) {
+            reduce_directly<Type, world, plain>(arguments, &box->route);
+        } else {
+            ring_go<Type, world, plain, RING_DIRECT>(arguments, turn, &box->route);
+        }
         const bool failed = part<world>(arguments, turn, true, true, box);
         if (failed) {
             ring_poison<Type, world, RING_DIRECT>(arguments);
         }
         part_end(arguments, failed);
     } else if (busy) {
+        if (waits) {
+            ring_begin<Type, world, plain, RING_STAGED>(arguments, turn);
+        }
         ring_go<Type, world, plain, RING_STAGED>(arguments, turn, nullptr);
         part_end(arguments, part<world>(arguments, turn, false, true, box));
     }

@@ -45,36 +45,55 @@ PORT_DEVICE void push_everywhere(const struct kernel_arguments &arguments, const
     }
 }
 
-/* The block's tiles of a round: this rank's vectors, to everybody. */
+/* Some of this thread's vectors of a round, on their way into registers: so many that enough loads are under way. */
+#define FETCHED 4
+struct fetched {
+    uint32_t at[FETCHED];
+    struct vec4 values[FETCHED];
+};
+
+/* A block's tile in whole vectors. */
+PORT_DEVICE uint32_t tile_vecs_of(const struct kernel_arguments &arguments)
+{
+    return 15u << (arguments.tile_shift - 4);
+}
+
+/* From the `index`-th vector of the block's tiles on, every one that is a block's threads further. */
+PORT_DEVICE struct fetched fetch(const struct kernel_arguments &arguments, const struct gather_message &message,
+                                 uint32_t index)
+{
+    const uint32_t tile_vecs = tile_vecs_of(arguments), vecs = (uint32_t)(message.units / 16);
+    struct fetched fetched;
+#pragma unroll
+    for (uint32_t step = 0; step < FETCHED; step++) {
+        const uint32_t here = index + step * port_threads();
+        const uint32_t tile = here / tile_vecs;
+        fetched.at[step] = (port_block() + tile * port_blocks()) * tile_vecs + (here - tile * tile_vecs);
+        fetched.values[step] = {0, 0, 0, 0};
+        if (fetched.at[step] < vecs) {
+            fetched.values[step] = reinterpret_cast<const struct vec4 *>(message.src)[fetched.at[step]];
+        }
+    }
+    return fetched;
+}
+
+/* The block's tiles of a round: this rank's vectors, to everybody. `fetched`: the first ones. */
 template <int world>
 PORT_DEVICE void push_directly(const struct kernel_arguments &arguments, const struct gather_message &message,
-                               const struct direct_route *route)
+                               const struct direct_route *route, struct fetched fetched)
 {
-    const uint32_t tile_vecs = 15u << (arguments.tile_shift - 4);
     const uint32_t vecs = (uint32_t)(message.units / 16);
     const uint64_t behind = message.dst - arguments.dst + arguments.rank * arguments.dst_stride; /* a result's begin */
     const bool in_place = message.src == arguments.dst + behind;
-    constexpr uint32_t ahead = 4; /* so that enough loads are under way */
-    const uint32_t tile_stride = port_blocks() * tile_vecs;
-    for (uint32_t index = port_thread();; index += ahead * port_threads()) {
-        uint32_t at[ahead];
-        struct vec4 values[ahead];
+    for (uint32_t index = port_thread();; fetched = fetch(arguments, message, index)) {
 #pragma unroll
-        for (uint32_t step = 0; step < ahead; step++) {
-            const uint32_t here = index + step * port_threads();
-            const uint32_t tile = here / tile_vecs;
-            at[step] = port_block() * tile_vecs + tile * tile_stride + (here - tile * tile_vecs);
-            if (at[step] < vecs) {
-                values[step] = reinterpret_cast<const struct vec4 *>(message.src)[at[step]];
+        for (uint32_t step = 0; step < FETCHED; step++) {
+            if (fetched.at[step] < vecs) {
+                push_everywhere<world>(arguments, route, behind, fetched.at[step], fetched.values[step], in_place);
             }
         }
-#pragma unroll
-        for (uint32_t step = 0; step < ahead; step++) {
-            if (at[step] < vecs) {
-                push_everywhere<world>(arguments, route, behind, at[step], values[step], in_place);
-            }
-        }
-        if (port_block() * tile_vecs + (index + ahead * port_threads()) / tile_vecs * tile_stride >= vecs) {
+        index += FETCHED * port_threads();
+        if ((port_block() + index / tile_vecs_of(arguments) * port_blocks()) * tile_vecs_of(arguments) >= vecs) {
             return;
         }
     }
@@ -103,16 +122,21 @@ template <int world> PORT_DEVICE void direct_gather(const struct kernel_argument
 {
     const uint64_t vecs = vecs_of_message(round_make(arguments, 0, 1).bytes);
     const bool busy = (uint64_t)port_block() << arguments.tile_shift < vecs;
-    const struct first_look look = look_first(arguments, busy);
-    struct turn turn = turn_begin(arguments);
+    struct turn turn = vote_begin<world>(arguments, busy, arguments.units, box);
+    struct fetched fetched = {};
     if (busy) {
-        vote_cast<world>(arguments, turn, look, arguments.units, box);
+        vote_cast<world>(arguments, turn, box);
+        if (has_ballot(box)) {
+            fetched = fetch(arguments, message_make(arguments, 0), port_thread());
+        }
     }
     turn_announce(arguments, turn);
     bool failed = false;
     if (busy && vote_count<world>(arguments, turn, box, arguments.units)) {
-        for (uint32_t number = 0; number < arguments.rounds; number++) {
-            push_directly<world>(arguments, message_make(arguments, number), &box->route);
+        push_directly<world>(arguments, message_make(arguments, 0), &box->route, fetched);
+        for (uint32_t number = 1; number < arguments.rounds; number++) {
+            const struct gather_message message = message_make(arguments, number);
+            push_directly<world>(arguments, message, &box->route, fetch(arguments, message, port_thread()));
         }
         failed = part<world>(arguments, turn, true, true, box);
     } else if (busy) {

@@ -48,10 +48,9 @@ PORT_DEVICE void direct_scatter(const struct kernel_arguments &arguments, struct
     const uint64_t bytes = arguments.units * Type::element_bytes;
     const uint64_t vecs = (round_make(arguments, 0, Type::element_bytes).bytes + 15) / 16;
     const bool busy = port_block() * port_threads() < vecs;
-    const struct first_look look = look_first(arguments, busy);
-    struct turn turn = turn_begin(arguments);
+    struct turn turn = vote_begin<world>(arguments, busy, bytes, box);
     if (busy) {
-        vote_cast<world>(arguments, turn, look, bytes, box);
+        vote_cast<world>(arguments, turn, box);
     }
     turn_announce(arguments, turn);
     if (busy && vote_count<world>(arguments, turn, box, bytes)) {

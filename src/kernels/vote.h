@@ -9,9 +9,11 @@
  * ballots, so they decide alike; and block b covers the same elements on either way, so it does not matter what others decide, or
  * that a commit came while some of them had begun.
  *
- *     start[b][r] in p's arena:  | ballot | ballot | call + 1 |    the last with release: r's input is complete
- *     done[b][r]                 | call + 1 |                      with release: r's block has finished with p's buffers, and
- *                                                                  with its own inboxes
+ *     start[b][r] in p's arena:  | call + 1 : part 0 | ... | call + 1 : part 7 |    r's ballot, 16 bits a word
+ *     done[b][r]                 | call + 1 |    with release: r's block has finished with p's buffers, and with its own inboxes
+ *
+ * Each word of a ballot says which call it is of, so nothing has to be waited for between them, and a thread a word asks for them: a ballot
+ * behind which the call's number came, with release, took the time of a way there and back longer, and one of the memory's more.
  *
  * One thread of a block finds out what the ballot is, and says it to all others: two that looked for themselves could see a commit
  * come between them, and tell one peer this and the other one that.
@@ -45,6 +47,7 @@ PORT_DEVICE bool is_teller()
 
 /* What the block's threads share. */
 struct ballot_box {
+    struct turn turn;
     struct direct_route route;
     struct direct_tally tally; /* before this call */
 };
@@ -67,14 +70,11 @@ PORT_DEVICE struct direct_tally tally_load(const struct kernel_arguments &argume
 }
 
 /* From here until `left`, the block may use what is mapped here for the slot. Counted before the look that decides. */
-PORT_DEVICE struct first_look look_first(const struct kernel_arguments &arguments, bool busy)
+PORT_DEVICE struct first_look look_first(const struct kernel_arguments &arguments)
 {
     const struct direct_entry *entry = reinterpret_cast<const struct direct_entry *>(arguments.entry);
     struct arena_head *head = own_head(arguments);
     struct first_look look = {0, {0, 0, 0, 0}};
-    if (!busy || !is_teller()) {
-        return look;
-    }
     port_add_counter(&head->entered, 1);
     if (entry != nullptr) {
         look.commit = port_load_system8(&entry->commit);
@@ -92,9 +92,6 @@ template <int world>
 PORT_DEVICE void ballot_settle(const struct kernel_arguments &arguments, const struct first_look &look, uint64_t bytes,
                                struct ballot_box *box)
 {
-    if (!is_teller()) {
-        return;
-    }
     const struct direct_entry *entry = reinterpret_cast<const struct direct_entry *>(arguments.entry);
     struct direct_route *route = &box->route;
     const bool whole = ((arguments.src | arguments.dst | bytes) & 15) == 0;
@@ -110,8 +107,9 @@ PORT_DEVICE void ballot_settle(const struct kernel_arguments &arguments, const s
         }
     }
     const bool committed = commit != 0 && ticket == arguments.ticket;
-    route->ballot[0] = !whole ? 0 : committed ? commit : arguments.route.ballot[0];
-    route->ballot[1] = committed ? (uint64_t)BALLOT_COMMITTED : arguments.route.ballot[1];
+    const bool any = whole && (committed || (arguments.route.ballot[0] != 0 && arguments.route.ballot[1] != 0));
+    route->ballot[0] = !any ? 0 : committed ? commit : arguments.route.ballot[0];
+    route->ballot[1] = !any ? 0 : committed ? (uint64_t)BALLOT_COMMITTED : arguments.route.ballot[1];
 #pragma unroll
     for (uint32_t rank = 0; rank < world; rank++) {
         route->src[rank] = committed ? src[rank] : arguments.route.src[rank];
@@ -121,58 +119,104 @@ PORT_DEVICE void ballot_settle(const struct kernel_arguments &arguments, const s
     box->tally = programmatic && port_block() == 0 ? tally_load(arguments) : look.tally;
 }
 
+/* The kernel's beginning, for all threads of the block. The teller alone asks which call this is, since the others wait for its ballot
+ * anyway. */
+template <int world>
+PORT_DEVICE struct turn vote_begin(const struct kernel_arguments &arguments, bool busy, uint64_t bytes,
+                                   struct ballot_box *box)
+{
+    const bool programmatic = (arguments.flags & KERNEL_PROGRAMMATIC) != 0;
+    const bool speaks = port_thread() < world * BALLOT_WORDS;
+    if (is_teller()) {
+        struct first_look look = {0, {0, 0, 0, 0}};
+        if (busy) {
+            look = look_first(arguments);
+        }
+        box->turn = turn_begin(arguments);
+        if (busy) {
+            ballot_settle<world>(arguments, look, bytes, box);
+        }
+    } else {
+        if (programmatic) {
+            port_wait_for_predecessor();
+        }
+        if (speaks) {
+            port_fence_system(); /* what was stored before this grid, before the ballot: no longer than what the teller does */
+        }
+    }
+    port_sync();
+    if (speaks && is_teller()) {
+        port_fence_system();
+    }
+    return box->turn;
+}
+
 /* -- the vote ------------------------------------------------------------------------------------------ */
 
-PORT_COLD bool flag_is_late(const struct kernel_arguments &arguments, uint64_t epoch, const uint64_t *flag,
-                            uint64_t wanted, uint32_t peer)
+/* A flag whose value is `wanted`, in the bits of `mask`. */
+struct awaited {
+    const uint64_t *flag;
+    uint64_t wanted, mask;
+    uint32_t peer;
+};
+
+PORT_DEVICE bool has_come(const struct awaited &awaited, uint64_t found)
+{
+    return ((found ^ awaited.wanted) & awaited.mask) == 0;
+}
+
+PORT_COLD bool flag_is_late(const struct kernel_arguments &arguments, uint64_t epoch, const struct awaited awaited)
 {
     struct patience patience = {0, 0, 0};
-    for (uint32_t polls = 0; (port_load_acquire_system8(flag) & ~CALL_WITHOUT_BALLOT) != wanted; polls++) {
-        if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, peer)) {
+    for (uint32_t polls = 0; !has_come(awaited, port_load_acquire_system8(awaited.flag)); polls++) {
+        if (polls % POLLS_PER_LOOK == 0 && lost_patience(arguments, epoch, patience, awaited.peer)) {
             return true;
         }
     }
     return false;
 }
 
-/* What was found: the call's number, and perhaps CALL_WITHOUT_BALLOT. */
-PORT_DEVICE uint64_t await_flag(const struct kernel_arguments &arguments, struct turn &turn, const uint64_t *flag,
-                                uint32_t peer)
+/* What was found. */
+PORT_DEVICE uint64_t await_flag(const struct kernel_arguments &arguments, struct turn &turn,
+                                const struct awaited &awaited)
 {
-    const uint64_t wanted = turn.epoch + 1;
-    uint64_t found = port_load_acquire_system8(flag);
-    for (uint32_t polls = 1; (found & ~CALL_WITHOUT_BALLOT) != wanted && polls < POLLS_PER_LOOK; polls++) {
-        found = port_load_acquire_system8(flag);
+    uint64_t found = port_load_acquire_system8(awaited.flag);
+    for (uint32_t polls = 1; !has_come(awaited, found) && polls < POLLS_PER_LOOK; polls++) {
+        found = port_load_acquire_system8(awaited.flag);
     }
-    if ((found & ~CALL_WITHOUT_BALLOT) != wanted && !turn.failed) {
-        turn.failed = flag_is_late(arguments, turn.epoch, flag, wanted, peer);
-        found = port_load_system8(flag);
+    if (!has_come(awaited, found) && !turn.failed) {
+        turn.failed = flag_is_late(arguments, turn.epoch, awaited);
+        found = port_load_system8(awaited.flag);
     }
     return found;
 }
 
-/* All threads of the block: its ballot, on its way to all peers. Who has none says so in the call's word alone, which orders
- * nothing and waits for nothing. */
+/* A word as this block sends it: 0 in all parts for who has no ballot. */
+PORT_DEVICE uint64_t ballot_word(const struct ballot_box *box, const struct turn &turn, uint32_t word)
+{
+    constexpr uint32_t parts = 64 / BALLOT_PART_BITS;
+    const uint64_t part = box->route.ballot[word / parts] >> (word % parts * BALLOT_PART_BITS);
+    return (turn.epoch + 1) << BALLOT_PART_BITS | (part & (((uint64_t)1 << BALLOT_PART_BITS) - 1));
+}
+
+/* All threads of the block: its ballot, on its way to all peers. */
 template <int world>
 PORT_DEVICE void vote_cast(const struct kernel_arguments &arguments, const struct turn &turn,
-                           const struct first_look &look, uint64_t bytes, struct ballot_box *box)
+                           const struct ballot_box *box)
 {
-    ballot_settle<world>(arguments, look, bytes, box);
-    port_sync();
-    const uint32_t peer = port_thread();
-    if (peer >= world || peer == arguments.rank || turn.failed) {
-        return;
+    for (uint32_t at = port_thread(); at < world * BALLOT_WORDS && !turn.failed; at += port_threads()) {
+        const uint32_t peer = at / BALLOT_WORDS, word = at % BALLOT_WORDS;
+        if (peer != arguments.rank) {
+            port_store_system8(&flags_in(arguments.lanes[peer])->start[port_block()][arguments.rank][word],
+                               ballot_word(box, turn, word));
+        }
     }
-    const struct direct_route *route = &box->route;
-    struct arena_flags *theirs = flags_in(arguments.lanes[peer]);
-    uint64_t *call = &theirs->start[port_block()][arguments.rank].call;
-    if (route->ballot[0] == 0 || route->ballot[1] == 0) {
-        port_store_system8(call, (turn.epoch + 1) | CALL_WITHOUT_BALLOT);
-        return;
-    }
-    port_store_system8(&theirs->start[port_block()][arguments.rank].ballot[0], route->ballot[0]);
-    port_store_system8(&theirs->start[port_block()][arguments.rank].ballot[1], route->ballot[1]);
-    port_store_release_system8(call, turn.epoch + 1);
+}
+
+/* Whether this rank's ballot offers anything. */
+PORT_DEVICE bool has_ballot(const struct ballot_box *box)
+{
+    return box->route.ballot[0] != 0;
 }
 
 /* Block 0 counts the call, for the lane and for the host. Calls of a lane follow one another: nobody else counts at the same time. Early,
@@ -216,15 +260,15 @@ template <int world>
 PORT_DEVICE bool vote_count(const struct kernel_arguments &arguments, struct turn &turn, const struct ballot_box *box,
                             uint64_t bytes)
 {
-    const uint32_t peer = port_thread();
-    const uint64_t *mine = box->route.ballot;
-    bool differs = mine[0] == 0 || mine[1] == 0;
-    if (peer < world && peer != arguments.rank && !turn.failed && !differs) {
-        const struct arena_flags *own = flags_in(arguments.own);
-        const uint64_t call = await_flag(arguments, turn, &own->start[port_block()][peer].call, peer);
-        differs = (call & CALL_WITHOUT_BALLOT) != 0 ||
-                  port_load_system8(&own->start[port_block()][peer].ballot[0]) != mine[0] ||
-                  port_load_system8(&own->start[port_block()][peer].ballot[1]) != mine[1];
+    bool differs = !has_ballot(box);
+    for (uint32_t at = port_thread(); at < world * BALLOT_WORDS && !turn.failed && !differs; at += port_threads()) {
+        const uint32_t peer = at / BALLOT_WORDS, word = at % BALLOT_WORDS;
+        if (peer != arguments.rank) {
+            const uint64_t mine = ballot_word(box, turn, word);
+            const uint64_t *theirs = &flags_in(arguments.own)->start[port_block()][peer][word];
+            const struct awaited awaited = {theirs, mine, ~(uint64_t)0 << BALLOT_PART_BITS, peer};
+            differs = await_flag(arguments, turn, awaited) != mine;
+        }
     }
     const bool directly = !port_sync_or(differs || turn.failed);
     tally_count(arguments, box, directly, bytes);
@@ -243,9 +287,10 @@ PORT_DEVICE bool part(const struct kernel_arguments &arguments, struct turn &tur
     port_sync_stored();
     const uint32_t peer = port_thread();
     if (waits && peer < world && peer != arguments.rank && !turn.failed) {
-        port_store_release_system8(&flags_in(arguments.lanes[peer])->done[port_block()][arguments.rank],
-                                   turn.epoch + 1);
-        (void)await_flag(arguments, turn, &flags_in(arguments.own)->done[port_block()][peer], peer);
+        const uint64_t wanted = turn.epoch + 1;
+        port_store_release_system8(&flags_in(arguments.lanes[peer])->done[port_block()][arguments.rank], wanted);
+        const uint64_t *theirs = &flags_in(arguments.own)->done[port_block()][peer];
+        (void)await_flag(arguments, turn, {theirs, wanted, ~(uint64_t)0, peer});
     }
     if (directly && is_teller()) {
         port_fence_system(); /* the block's stores to its peers, before its count below */

@@ -91,7 +91,7 @@ static bool is(const struct machine &machine, uint32_t mutant)
 
 /* -- flags of the direct protocols ------------------------------------------------------------------- */
 
-enum class flag { none, ballot, call, done };
+enum class flag { none, ballot, done };
 struct flag_place {
     enum flag flag;
     uint32_t writer, word;
@@ -109,26 +109,29 @@ static struct flag_place find_flag(const struct target &target)
     if (offset < start_bytes) {
         place.word = (uint32_t)(offset % one / 8);
         place.writer = (uint32_t)(offset / one % KERNEL_WORLD_MAX);
-        place.flag = place.word < 2 ? flag::ballot : flag::call;
+        place.flag = flag::ballot;
     }
     return place;
 }
+
+static const uint64_t part_mask = ((uint64_t)1 << BALLOT_PART_BITS) - 1;
 
 /* What a thread that looks for itself finds in the slot of its call, and sends; the others' share is in `value`. */
 static uint64_t look_again(struct machine &machine, uint32_t word, uint64_t value)
 {
     struct thread &self = *machine.current;
     const struct kernel_arguments &arguments = self.block->grid->arguments;
+    const uint32_t parts = 64 / BALLOT_PART_BITS;
     if (arguments.entry == 0 || ((arguments.src | arguments.dst) & 15) != 0) {
         return value;
     }
     uint64_t commit = memory_load(machine, self, arguments.entry + offsetof(struct direct_entry, commit), 8, true);
     uint64_t ticket = memory_load(machine, self, arguments.entry + offsetof(struct direct_entry, ticket), 8, false);
-    self.committed = word == 0 ? commit != 0 && ticket == arguments.ticket : self.committed;
-    if (!self.committed) {
-        return arguments.route.ballot[word];
+    uint64_t ballot = arguments.route.ballot[word / parts];
+    if (commit != 0 && ticket == arguments.ticket) {
+        ballot = word < parts ? commit : (uint64_t)BALLOT_COMMITTED;
     }
-    return word == 0 ? commit : (uint64_t)BALLOT_COMMITTED;
+    return (value & ~part_mask) | (ballot >> (word % parts * BALLOT_PART_BITS) & part_mask);
 }
 
 static uint64_t spoil_ballot(struct machine &machine, const struct flag_place &place, uint64_t value)
@@ -150,13 +153,10 @@ static void spoil_flag(const struct machine &machine, const struct target &targe
     struct flag_place place = find_flag(target);
     uint32_t ignored = (arguments.rank + 1) % (arguments.world == 0 ? 1 : arguments.world);
     if (place.flag == flag::ballot && is(machine, MUTANT_PEER_IGNORED) && place.writer == ignored) {
-        memcpy(value, &block.ballot[place.word], 8);
-    }
-    if (place.flag == flag::call && is(machine, MUTANT_PEER_IGNORED) && place.writer == ignored) {
-        uint64_t call = 0;
-        memcpy(&call, value, 8);
-        call &= ~CALL_WITHOUT_BALLOT;
-        memcpy(value, &call, 8);
+        uint64_t word = 0;
+        memcpy(&word, value, 8);
+        word = (word & ~part_mask) | (block.ballot[place.word] & part_mask);
+        memcpy(value, &word, 8);
     }
     if (place.flag == flag::done && is(machine, MUTANT_NO_DONE)) {
         uint64_t ended = memory_present(arguments.own + offsetof(struct arena_head, ended), 8);
@@ -167,8 +167,7 @@ static void spoil_flag(const struct machine &machine, const struct target &targe
 
 static bool acquires(const struct machine &machine, const struct target &target, enum simulated_order order)
 {
-    bool dropped = (is(machine, MUTANT_COMMIT_RELAXED) && target.table) ||
-                   (is(machine, MUTANT_FLAGS_RELAXED) && find_flag(target).flag != flag::none);
+    bool dropped = is(machine, MUTANT_COMMIT_RELAXED) && target.table;
     return order == SIMULATED_ACQUIRE && !dropped;
 }
 

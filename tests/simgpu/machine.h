@@ -60,7 +60,6 @@ struct thread {
     std::vector<uint64_t> looked; /* those that it has not emptied since */
     uint32_t exchanges;
     uint32_t exchanged[4];
-    bool committed; /* MUTANT_EACH_LOOKS: what it found */
 };
 
 /* Four neighbouring threads that pass values. */
@@ -77,8 +76,8 @@ struct block {
     bool any, gathering; /* the last barrier's answer; that of the one under way */
     uint32_t phase;      /* barriers passed */
     bool let_in, exchanges;
-    uint64_t ballot[2];         /* MUTANT_PEER_IGNORED: what it has last sent */
-    struct store_buffer buffer; /* stores of all its threads from before the last barrier */
+    uint64_t ballot[BALLOT_WORDS]; /* MUTANT_PEER_IGNORED: what it has last sent */
+    struct store_buffer buffer;    /* stores of all its threads from before the last barrier */
     struct view seen;
     std::vector<struct quartet> quartets;
     std::vector<std::pair<const void *, std::unique_ptr<uint64_t[]>>> shared;

@@ -38,7 +38,6 @@ enum mutant : uint32_t {
     MUTANT_TICKET_IGNORED,       /* whose slot it is does not matter */
     MUTANT_COMMIT_FIRST,         /* the host commits, then writes the addresses */
     MUTANT_COMMIT_RELAXED,       /* a commit is loaded without acquire */
-    MUTANT_FLAGS_RELAXED,        /* and so are the flags of the vote and of the end */
     MUTANT_NO_DONE,              /* who went directly does not wait until its peers have, too */
     MUTANT_DONE_RELAXED,         /* its flag for them is no release */
     MUTANT_PEER_IGNORED,         /* one peer's ballot does not count */
@@ -54,7 +53,7 @@ inline const char *mutant_name(uint32_t mutant)
         "without_others", "epoch_at_once",     "no_predecessor_wait", "epoch_from_ended",
         "weak_counter",   "successor_at_once", "deaf_to_abort",       "deaf_to_time",
         "each_looks",     "ticket_ignored",    "commit_first",        "commit_relaxed",
-        "flags_relaxed",  "no_done",           "done_relaxed",        "peer_ignored",
+        "no_done",        "done_relaxed",      "peer_ignored",
     };
     return mutant < MUTANT_COUNT ? names[mutant] : "?";
 }
