@@ -12,43 +12,56 @@
 
 #define READS_INPUTS(world) ((world) == 2)
 
-/* The block's vectors, as ring.h has them, of several rounds at a time: so that enough loads are under way. */
+/* Where vector `vec` of what this rank sums in a round is, behind the beginning of any buffer. False: there is none. */
+template <class Type, int world>
+PORT_DEVICE bool find_vector(const struct kernel_arguments &arguments, uint32_t number, uint32_t vec, uint64_t &behind)
+{
+    const struct round round = round_make(arguments, number, Type::element_bytes);
+    const struct span own = ring_result<world, RING_DIRECT>(arguments, round, arguments.rank);
+    behind = own.base - arguments.dst + (uint64_t)vec * 16;
+    return vec < vecs_of(own);
+}
+
+/* Vector `vec` of some rounds: so many that enough loads are under way. */
+#define ROUNDS_TOGETHER 4
+template <class Type, int world, bool plain>
+PORT_DEVICE void reduce_vectors(const struct kernel_arguments &arguments, const struct direct_route *route,
+                                uint32_t number, uint32_t vec)
+{
+    struct vec4 values[ROUNDS_TOGETHER][world];
+    uint64_t behind[ROUNDS_TOGETHER];
+    bool found[ROUNDS_TOGETHER];
+#pragma unroll
+    for (uint32_t step = 0; step < ROUNDS_TOGETHER; step++) {
+        found[step] =
+            number + step < arguments.rounds && find_vector<Type, world>(arguments, number + step, vec, behind[step]);
+#pragma unroll
+        for (uint32_t rank = 0; rank < world && found[step]; rank++) {
+            values[step][rank] =
+                port_load_system4(reinterpret_cast<const struct vec4 *>(route->src[rank] + behind[step]));
+        }
+    }
+#pragma unroll
+    for (uint32_t step = 0; step < ROUNDS_TOGETHER; step++) {
+        if (!found[step]) {
+            continue;
+        }
+        const struct vec4 sum = reduce_vec<Type, world>(plain ? OP_SUM : arguments.op, values[step]);
+#pragma unroll
+        for (uint32_t rank = 0; rank < world; rank++) {
+            port_store_system4(reinterpret_cast<struct vec4 *>(route->dst[rank] + behind[step]), sum);
+        }
+    }
+}
+
+/* The block's vectors, as ring.h has them. The first round has no fewer than any other. */
 template <class Type, int world, bool plain>
 PORT_DEVICE void reduce_directly(const struct kernel_arguments &arguments, const struct direct_route *route)
 {
-    constexpr uint32_t ahead = 4;
-    const struct round longest = round_make(arguments, 0, Type::element_bytes);
-    const uint32_t most = vecs_of(ring_result<world, RING_DIRECT>(arguments, longest, arguments.rank));
-    for (uint32_t number = 0; number < arguments.rounds; number += ahead) {
-        for (uint32_t vec = ring_first(); vec < most; vec += ring_stride()) {
-            struct vec4 values[ahead][world];
-            uint64_t behind[ahead]; /* a buffer's begin */
-            bool mine[ahead];
-#pragma unroll
-            for (uint32_t step = 0; step < ahead; step++) {
-                mine[step] = false;
-                if (number + step < arguments.rounds) {
-                    const struct round round = round_make(arguments, number + step, Type::element_bytes);
-                    const struct span own = ring_result<world, RING_DIRECT>(arguments, round, arguments.rank);
-                    mine[step] = vec < vecs_of(own);
-                    behind[step] = own.base - arguments.dst + (uint64_t)vec * 16;
-                }
-#pragma unroll
-                for (uint32_t rank = 0; rank < world && mine[step]; rank++) {
-                    values[step][rank] =
-                        port_load_system4(reinterpret_cast<const struct vec4 *>(route->src[rank] + behind[step]));
-                }
-            }
-#pragma unroll
-            for (uint32_t step = 0; step < ahead; step++) {
-                if (mine[step]) {
-                    const struct vec4 sum = reduce_vec<Type, world>(plain ? OP_SUM : arguments.op, values[step]);
-#pragma unroll
-                    for (uint32_t rank = 0; rank < world; rank++) {
-                        port_store_system4(reinterpret_cast<struct vec4 *>(route->dst[rank] + behind[step]), sum);
-                    }
-                }
-            }
+    uint64_t behind;
+    for (uint32_t number = 0; number < arguments.rounds; number += ROUNDS_TOGETHER) {
+        for (uint32_t vec = ring_first(); find_vector<Type, world>(arguments, 0, vec, behind); vec += ring_stride()) {
+            reduce_vectors<Type, world, plain>(arguments, route, number, vec);
         }
     }
 }
