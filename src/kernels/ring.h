@@ -7,7 +7,7 @@
  *
  * A thread has the same vectors of all ranks' parts: it sends them to their owners, sums those of its own rank, and takes the
  * sums of the others. No barrier, so that each warp is where it is, and the wire is never idle. What a thread waits for was sent a step or
- * two earlier; a step is one round, or two where sums go through the staging of two ranks.
+ * two earlier; a step is one round, or several where sums go through the staging: as many as make four steps of all segments.
  *
  *     step n of a thread:  perhaps a fence | send inputs n + ahead | take sums n - 1 | take inputs n, send their sums
  *
@@ -16,7 +16,7 @@
  * f + ahead, which are sent behind it. The peer takes those in its step f + ahead, passes its next fence in a step g, and then may fill
  * the same slots again: with inputs n + segments, which it sends in its step n + segments - ahead. Ahead and pause are such that g is no
  * later. Through the staging there are 4 segments of one step each, and both are 1: f = n + 1 and g = n + 3. Straight to the results there
- * are 8 or 16, ahead is 2 and pause 3 or 7: f <= n + pause and g = f + pause, which is n + segments - 2 at most. Sums are emptied a step
+ * are 8 or 16 or 32, ahead is 2 and pause 3 or 7 or 15: f <= n + pause and g = f + pause, which is n + segments - 2 at most. Sums are emptied a step
  * later than the inputs, but filled again a step later than those. A fence takes the time of a way there and back on a full wire: the more
  * segments, the fewer fences.
  *
@@ -24,7 +24,7 @@
  * What is up to `ahead` is sent before anything was heard, and so lies in the half that is empty; what lies in the other half is sent when
  * the thread has heard from each peer in this call and passed a fence, so that peer's call before is complete and has emptied it, and is
  * looked at behind that fence, too: the first fence is the one before the first inputs for the other half, and from there one comes every
- * `pause` steps.
+ * `pause` steps, if there are more rounds than segments.
  *
  * The last round may leave threads out, which then know nothing of their slots: behind several rounds the blocks wait for one another
  * (vote.h), and whoever ends his call knows that all inboxes are empty.
@@ -246,12 +246,21 @@ PORT_DEVICE void ring_take(const struct kernel_arguments &arguments, struct turn
     }
 }
 
+/* Whether a fence belongs in front of the step that begins with round `first`. The first is the one before the first inputs for the other
+ * half; where no slot is filled twice in this call, it is the only one. */
+template <int world, enum ring_way way> PORT_DEVICE bool ring_fences(uint32_t rounds, uint32_t first)
+{
+    constexpr uint32_t segments = RING_SEGMENTS(way, world), pause = RING_PAUSE(way, world);
+    constexpr uint32_t begin = segments / 2 - RING_AHEAD(way, world);
+    const bool refills = rounds > segments && first % pause == begin % pause;
+    return first != 0 && rounds > segments / 2 && (first == begin || refills);
+}
+
 /* All rounds; ring_begin has sent round 0. Loads are asked for before the stores that they do not depend on. */
 template <class Type, int world, bool plain, enum ring_way way>
 PORT_DEVICE void ring_go(const struct kernel_arguments &arguments, struct turn &turn, const struct direct_route *route)
 {
-    constexpr uint32_t ahead = RING_AHEAD(way, world), step = RING_STEP(way, world), pause = RING_PAUSE(way, world);
-    constexpr uint32_t other = RING_SEGMENTS(way, world) / 2; /* the first round in the other half */
+    constexpr uint32_t ahead = RING_AHEAD(way, world), step = RING_STEP(way, world);
     const uint32_t rounds = arguments.rounds;
     struct ring_vecs<world> seen = {
     };
@@ -263,7 +272,7 @@ PORT_DEVICE void ring_go(const struct kernel_arguments &arguments, struct turn &
     struct ring_vecs<world> fetched = ring_early<Type, world, plain, way>(arguments, ahead);
 #pragma unroll 1
     for (uint32_t first = 0; first < rounds; first += step) {
-        if (first != 0 && first % pause == (other - ahead) % pause && rounds > other) {
+        if (ring_fences<world, way>(rounds, first)) {
             port_fence_system();
         }
         if (way != RING_STAGED && RING_EARLY(plain, world)) {

@@ -86,9 +86,12 @@ static void draw_direct(struct random &random, struct call &call, uint32_t world
     }
     uint64_t parts = (call.units + align - 1) / align;
     uint64_t wanted = one_round ? 1 : 1 + 2 * random.below(3);
-    if (call_is_ring(call)) { /* any number, the last one as short as it comes */
-        wanted = one_round ? 1 : 1 + random.below(world == 2 ? 25 : 13);
+    if (call_is_ring(call)) { /* any number, often a few more than segments; the last one as short as it comes */
+        const uint32_t areas = RING_AREAS(world), segments = areas << random.below(2);
+        wanted = random.chance(32768) ? segments + 1 + random.below(areas) : 1 + random.below(3 * areas + 1);
+        wanted = one_round ? 1 : wanted;
         align *= call.kind == TUTTI_ALL_REDUCE ? world : 1;
+        call.units = std::max<uint64_t>(call.units, one_round ? 0 : wanted * align * random.below(3));
         parts = (call.units + align - 1) / align;
     }
     uint64_t most = (parts + wanted - 1) / wanted;
@@ -139,7 +142,7 @@ static struct call draw_call(struct random &random, uint32_t protocol, uint32_t 
         call.blocks = 1u << random.below(2);
         call.tile_shift = 5 + random.chance(8192);
     } else if (protocol == DIRECT || protocol == DIRECT_SCATTER) {
-        call.tile_shift = 2 + random.below(random.chance(6000) ? 4 : 2); /* a thread for each peer */
+        call.tile_shift = (world > 4 ? 3 : 2) + random.below(random.chance(6000) ? 4 : 2); /* a thread for each peer */
     } else {
         call.tile_shift = random.below(random.chance(6000) ? 6 : 3);
     }
@@ -242,7 +245,9 @@ struct scenario scenario_draw(uint64_t seed, uint32_t family, uint32_t world, ui
     struct scenario scenario = {};
     scenario.seed = seed;
     scenario.family = family;
-    scenario.world = world != 0 ? world : 2 + random.below(3);
+    /* Five have a ring of fewer segments. */
+    const bool ring = family == FAMILY_DIRECT || family == FAMILY_DIRECT_SCATTER;
+    scenario.world = world != 0 ? world : 2 + random.below(ring ? 4 : 3);
     scenario.lanes = family == FAMILY_LANES || (family >= FAMILY_ABSENT && random.chance(16384)) ? 2 : 1;
     scenario.programmatic = family == FAMILY_PROGRAMMATIC || family == FAMILY_FOREIGN || family == FAMILY_LANES;
     scenario.foreign = family == FAMILY_FOREIGN;
