@@ -5,15 +5,15 @@
 #include "collective/choice.h"
 #include "kernels/arguments.h"
 
-#define HALF_BYTES_DEFAULT ((size_t)16 << 20)
+#define HALF_BYTES_DEFAULT ((size_t)32 << 20)
 #define HALF_BYTES_LEAST ((size_t)256 << 10)
 #define HALF_ALIGN 4096u
 #define VEC_BYTES 16u
 #define LEAN_WORLD_MAX 3 /* as in kernels/one_shot.cu: one thread a vector, as in kernels/ring.h for any world */
 #define BLOCKS_MOST 128u /* more never paid */
-/* H200, 2 and 4 GPUs (docs/results/gpu-direct.md). Reductions of 4 MB are no quicker directly, and slower staged than by themselves; from
- * 8 MB on they are quicker either way. Copies are further from the wire: all_gather of 1 MB is no quicker yet, of 2 MB it is. */
-#define DIRECT_REDUCE_BYTES_MIN ((size_t)8 << 20)
+/* H200, 2 and 4 GPUs (docs/results/gpu-direct.md). Reductions of 8 MB are no quicker directly than by themselves, and slower staged; of 16 MB
+ * they are quicker. Copies are further from the wire: all_gather of 1 MB is no quicker yet, of 2 MB it is. */
+#define DIRECT_REDUCE_BYTES_MIN ((size_t)16 << 20)
 #define DIRECT_GATHER_BYTES_MIN ((size_t)3 << 19)
 #define WORDS_BYTES_MAX 1024u
 #define LINE_BYTES 64u /* of a copy on the wire, */
@@ -50,6 +50,11 @@ const char *gpu_choice_protocol_name(enum gpu_protocol protocol)
 bool gpu_choice_is_direct(enum gpu_protocol protocol)
 {
     return protocol == GPU_DIRECT || protocol == GPU_DIRECT_SCATTER || protocol == GPU_DIRECT_GATHER;
+}
+
+unsigned gpu_choice_threads_max(enum gpu_protocol protocol)
+{
+    return gpu_choice_is_direct(protocol) ? KERNEL_LARGE_THREADS_MAX : KERNEL_THREADS_MAX;
 }
 
 size_t gpu_choice_half_bytes(int world, size_t message_bytes_max)
@@ -110,12 +115,11 @@ static bool wants_direct(enum gpu_protocol protocol, const struct gpu_terms *ter
     return least != 0 && bytes >= least;
 }
 
-/* Of a round, as much of a slot (kernels/ring.h) as a grid takes with one vector a thread: with a few more, most threads would wait for those
- * that have two. */
+/* Of a round, as much of a slot (kernels/ring.h) as a grid takes. */
 static size_t ring_slot_bytes(const struct gpu_terms *terms)
 {
     size_t slot_bytes = round_down(terms->half_bytes / (RING_AREAS(terms->world) * (size_t)terms->world), VEC_BYTES);
-    size_t grid_bytes = (size_t)BLOCKS_MOST * KERNEL_THREADS_MAX * VEC_BYTES;
+    size_t grid_bytes = (size_t)BLOCKS_MOST * KERNEL_LARGE_THREADS_MAX * RING_VECS * VEC_BYTES;
     return slot_bytes < grid_bytes ? slot_bytes : grid_bytes;
 }
 
@@ -262,10 +266,11 @@ static unsigned power_below(unsigned value)
 }
 
 /* The widest tile of which `rows` make a block. */
-static unsigned widest_tile(unsigned rows)
+static unsigned widest_tile(enum gpu_protocol protocol, unsigned rows)
 {
+    const unsigned most = gpu_choice_threads_max(protocol);
     unsigned shift = 0;
-    while (rows << (shift + 1) <= KERNEL_THREADS_MAX) {
+    while (rows << (shift + 1) <= most) {
         shift++;
     }
     return shift;
@@ -279,8 +284,8 @@ struct tile_row {
 static const struct tile_row lean_tiles[] = {{32769, 9}, {8193, 8}, {4097, 7}, {0, 6}};
 static const struct tile_row spread_tiles[] = {{4097, 6}, {0, 5}};
 static const struct tile_row shard_tiles[] = {{32769, 8}, {4097, 6}, {1025, 5}, {513, 4}, {0, 5}};
-static const struct tile_row ring_tiles[] = {
-    {32769, 9}, {16385, 8}, {8193, 7}, {0, 6}}; /* of a round: all blocks, then all threads */
+/* Of a round: all blocks, then all threads. */
+static const struct tile_row ring_tiles[] = {{16385, 8}, {8193, 7}, {0, 6}};
 static const struct tile_row copy_tiles[] = {{8193, 6}, {0, 5}};
 /* Two ranks' blocks would have 128 threads, which leave the wire half empty. Four ranks' have 256, and lose by more (measured). */
 static const struct tile_row pair_tiles[] = {{65537, 8}, {32769, 7}, {8193, 6}, {0, 5}};
@@ -308,7 +313,7 @@ static unsigned tile_of(enum gpu_protocol protocol, bool lean, unsigned world, u
     while (vecs < row->vecs) {
         row++;
     }
-    unsigned widest = widest_tile(lean ? 1 : world);
+    unsigned widest = widest_tile(protocol, lean ? 1 : world);
     return row->shift < widest ? row->shift : widest;
 }
 
@@ -333,8 +338,7 @@ struct gpu_geometry gpu_choice_geometry(enum gpu_protocol protocol, const struct
     if (protocol == GPU_TWO_SHOT && world > 4 && geometry.tile_shift == 6 && tiles <= BLOCKS_MOST) {
         geometry.blocks = power_above(tiles, BLOCKS_MOST / 2); /* two tiles a block were better than twice the blocks */
     }
-    unsigned resident = terms->threads_max / geometry.threads;
-    unsigned most = blocks_max != 0 && blocks_max < resident ? blocks_max : resident;
+    unsigned most = blocks_max != 0 && blocks_max < terms->resident_blocks ? blocks_max : terms->resident_blocks;
     most = most > 0 ? power_below(most) : 1;
     geometry.blocks = geometry.blocks < most ? geometry.blocks : most;
     return geometry;

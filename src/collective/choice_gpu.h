@@ -32,7 +32,7 @@ struct gpu_terms {
     /* all_reduce and reduce_scatter, and all_gather, take the direct protocols from so many bytes on, of the whole message; 0: none
      * of them does. */
     size_t direct_reduce_bytes_min, direct_gather_bytes_min;
-    unsigned threads_max; /* resident threads that a lane can count on, on every rank */
+    unsigned resident_blocks; /* of any kernel, at the same time: so many a lane can count on, on every rank */
 };
 
 struct gpu_choice {
@@ -51,6 +51,9 @@ struct gpu_geometry {
 
 /* One of the direct protocols: their calls are one launch of `rounds` times launch_units. */
 bool gpu_choice_is_direct(enum gpu_protocol protocol);
+
+/* A block of its kernel has no more threads. */
+unsigned gpu_choice_threads_max(enum gpu_protocol protocol);
 
 void gpu_choice_make(struct gpu_choice *choice, const struct operation *operation, const struct gpu_terms *terms);
 

@@ -24,8 +24,10 @@
 #define ARENA_FLAGS_AT 4096
 #define SENTINEL 0xffffffffu
 
-/* Threads of a block, at most. */
+/* Threads of a block, at most; of the direct protocols, which need more registers, half as many. So any block takes half a
+ * multiprocessor at most (device/gpu/group.c counts on it). */
 #define KERNEL_THREADS_MAX 512
+#define KERNEL_LARGE_THREADS_MAX 256
 
 /* Every block of a call adds EPOCH_UNITS / blocks to a counter, so that it gains EPOCH_UNITS per call whatever
  * the grid: a grid's size is a power of two up to this number. 64 bits last for 10^16 calls. */
@@ -67,8 +69,9 @@ struct arena_flags {
 };
 
 /* Into how many areas a half is cut by the reductions of the direct protocol, each with one slot a rank (kernels/ring.h). With the default
- * halves a round is then one vector a thread of a full grid, or two at most. */
-#define RING_AREAS(world) ((world) == 2 ? 8u : 4u)
+ * halves a slot then holds two vectors for each thread of a full grid, or more. */
+#define RING_AREAS(world) ((world) == 2 ? 16u : (world) <= 4 ? 8u : 4u)
+#define RING_VECS 2 /* of which it gets these: with one each, or with a few that have three, the wire idles more */
 
 /* How this rank reaches all ranks' buffers of one call in symmetric memory. */
 struct direct_route {

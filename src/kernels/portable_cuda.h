@@ -10,9 +10,9 @@
 /* One that is launched with something else. */
 #define PORT_KERNEL_OF(type, name)                                                                                     \
     extern "C" __global__ void __launch_bounds__(KERNEL_THREADS_MAX) name(const __grid_constant__ type arguments)
-/* One that needs more registers than two blocks of a multiprocessor have: rather one block than spills. */
+/* One that needs more registers: of half the threads, two blocks fit a multiprocessor with up to 128. */
 #define PORT_KERNEL_LARGE(name)                                                                                        \
-    extern "C" __global__ void __launch_bounds__(KERNEL_THREADS_MAX, 1)                                                \
+    extern "C" __global__ void __launch_bounds__(KERNEL_LARGE_THREADS_MAX, 2)                                          \
         name(const __grid_constant__ struct kernel_arguments arguments)
 
 PORT_DEVICE uint32_t port_thread()

@@ -15,14 +15,18 @@
 #define PORT_SHARED(type, name, count) static __attribute__((device, shared)) type name[count]
 /* Parameters are read where the hardware puts them: a copy on the stack, indexed by rank, would be scratch memory. */
 #define PORT_KERNEL(name) PORT_KERNEL_OF(struct kernel_arguments, name)
-#define PORT_KERNEL_OF(type, name)                                                                                     \
+#define PORT_KERNEL_LARGE(name) PORT_KERNEL_BOUND(struct kernel_arguments, name, KERNEL_LARGE_THREADS_MAX)
+#define PORT_KERNEL_OF(type, name) PORT_KERNEL_BOUND(type, name, KERNEL_THREADS_MAX)
+/* Of any kernel, two blocks fit a compute unit: of each, one of its four SIMDs has threads / 256 waves. */
+#define PORT_KERNEL_BOUND(type, name, threads)                                                                         \
     PORT_DEVICE void name##_body(const type &arguments);                                                               \
-    extern "C" __attribute__((global, amdgpu_flat_work_group_size(1, KERNEL_THREADS_MAX))) void name(type)             \
+    extern "C" __attribute__((global, amdgpu_flat_work_group_size(1, threads),                                         \
+                              amdgpu_waves_per_eu(2 * (threads) / 256))) void                                          \
+    name(type)                                                                                                         \
     {                                                                                                                  \
         name##_body(*(const type *)__builtin_amdgcn_kernarg_segment_ptr());                                            \
     }                                                                                                                  \
     PORT_DEVICE void name##_body(const type &arguments)
-#define PORT_KERNEL_LARGE(name) PORT_KERNEL(name)
 
 PORT_DEVICE uint32_t port_thread()
 {

@@ -49,12 +49,12 @@ static void check_geometry(const struct gpu_choice *choice, const struct gpu_ter
     bool lean = ring || (choice->protocol == GPU_ONE_SHOT && terms->world <= 3);
     unsigned rows = lean ? 1 : (unsigned)terms->world;
     CHECK(!ring || geometry.threads >= 16, "%u threads, and one for each peer's flags", geometry.threads);
-    CHECK(geometry.threads == rows << geometry.tile_shift && geometry.threads <= KERNEL_THREADS_MAX,
+    CHECK(geometry.threads == rows << geometry.tile_shift &&
+              geometry.threads <= gpu_choice_threads_max(choice->protocol),
           "%u threads for %u rows, tile shift %u", geometry.threads, rows, geometry.tile_shift);
     CHECK(geometry.blocks >= 1 && geometry.blocks <= EPOCH_UNITS && (geometry.blocks & (geometry.blocks - 1)) == 0,
           "%u blocks", geometry.blocks);
-    CHECK(geometry.blocks == 1 || geometry.blocks * geometry.threads <= terms->threads_max, "%u x %u threads of %u",
-          geometry.blocks, geometry.threads, terms->threads_max);
+    CHECK(geometry.blocks <= terms->resident_blocks, "%u blocks of %u", geometry.blocks, terms->resident_blocks);
     CHECK(blocks_max == 0 || geometry.blocks <= blocks_max, "%u blocks of %u", geometry.blocks, blocks_max);
     bool lines = choice->protocol == GPU_COPIES || choice->protocol == GPU_DIRECT_GATHER;
     CHECK((!lines && choice->protocol != GPU_LOCAL) || geometry.tile_shift >= 5,
@@ -154,7 +154,7 @@ int main(void)
             terms.direct_gather_bytes_min = 1 + random_size(&random);
             terms.direct_reduce_bytes_min = 1 + random_size(&random);
         }
-        terms.threads_max = (unsigned)KERNEL_THREADS_MAX << ranks_random(&random) % 8;
+        terms.resident_blocks = 1u << ranks_random(&random) % 8;
         check_one(&operation, &terms, ranks_random(&random) % 4 == 0 ? (unsigned)(ranks_random(&random) % 200) : 0);
     }
     return 0;

@@ -234,23 +234,23 @@ static void describe(const struct device *device, struct device_description *des
 
 /* -- residence -------------------------------------------------------------------------------------- */
 
-unsigned gpu_device_threads_take(struct device *device, unsigned most, unsigned wanted)
+unsigned gpu_device_blocks_take(struct device *device, unsigned most, unsigned wanted)
 {
     (void)pthread_mutex_lock(&devices_lock);
-    unsigned left = most > device->threads_promised ? most - device->threads_promised : 0;
-    unsigned threads = wanted;
-    while (threads > left / 2) {
-        threads /= 2;
+    unsigned left = most > device->blocks_promised ? most - device->blocks_promised : 0;
+    unsigned blocks = wanted;
+    while (blocks > left / 2) {
+        blocks /= 2;
     }
-    device->threads_promised += threads;
+    device->blocks_promised += blocks;
     (void)pthread_mutex_unlock(&devices_lock);
-    return threads;
+    return blocks;
 }
 
-void gpu_device_threads_return(struct device *device, unsigned threads)
+void gpu_device_blocks_return(struct device *device, unsigned blocks)
 {
     (void)pthread_mutex_lock(&devices_lock);
-    device->threads_promised -= threads;
+    device->blocks_promised -= blocks;
     (void)pthread_mutex_unlock(&devices_lock);
 }
 

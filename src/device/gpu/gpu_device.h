@@ -34,8 +34,8 @@ struct device {
     struct row_words *row_words; /* gpu_graphs.c's, under its lock; NULL until there is a runner */
     /* Private to device.c, under its lock. */
     unsigned references;
-    uint64_t generation;       /* the process that opened it: a driver does not survive a fork */
-    unsigned threads_promised; /* to groups: what may be resident at the same time */
+    uint64_t generation;      /* the process that opened it: a driver does not survive a fork */
+    unsigned blocks_promised; /* to groups: what may be resident at the same time */
     struct device *next;
 };
 
@@ -43,11 +43,11 @@ struct device {
 void gpu_device_retain(struct device *device);
 void gpu_device_close(struct device *device);
 
-/* Sets aside threads for grids that wait for peers, and so must be resident whatever else of this process is: at most
+/* Sets aside blocks for grids that wait for peers, and so must be resident whatever else of this process is: at most
  * `wanted`, and at most half of what is left of `most`, so that there is always something left for one more communicator. A
- * power of two times `wanted`; 0 if nothing is left. Given back with gpu_device_threads_return. */
-unsigned gpu_device_threads_take(struct device *device, unsigned most, unsigned wanted);
-void gpu_device_threads_return(struct device *device, unsigned threads);
+ * power of two times `wanted`; 0 if nothing is left. Given back with gpu_device_blocks_return. */
+unsigned gpu_device_blocks_take(struct device *device, unsigned most, unsigned wanted);
+void gpu_device_blocks_return(struct device *device, unsigned blocks);
 
 void gpu_uuid_print(const struct driver_uuid *uuid, char text[GPU_UUID_TEXT_BYTES]);
 

@@ -16,7 +16,8 @@
 #include "memory/symmetric.h"
 
 #define LANE_ALIGN 4096u
-#define LANE_THREADS_WANTED (128u * KERNEL_THREADS_MAX)
+#define LANE_BLOCKS_WANTED 128u
+#define MULTIPROCESSOR_BLOCKS 2 /* of any kernels, and of these at least */
 #define TRIAL_PAUSE_NS 50000
 
 /* What a rank tells its peers of itself. */
@@ -24,7 +25,7 @@ struct gpu_export {
     struct arena_ticket ticket;
     struct driver_uuid uuid;
     uint64_t lane_bytes;
-    uint32_t threads; /* resident ones that a lane can count on */
+    uint32_t resident_blocks; /* that a lane can count on */
 };
 _Static_assert(sizeof(struct gpu_shared) <= GPU_SHARED_OWN_BYTES, "it fits its place");
 _Static_assert(sizeof(struct gpu_export) <= DEVICE_EXPORT_BYTES, "it fits a memory_export");
@@ -41,55 +42,68 @@ size_t gpu_group_shared_bytes(int world, int lanes, size_t message_bytes_max)
 
 /* -- making a group ---------------------------------------------------------------------------------- */
 
-static tutti_status kernel_find(struct group *group, const char *part, const char *name, driver_function *function,
-                                unsigned *resident)
+struct kernel_name {
+    const char *part, *stem;
+    int threads;
+};
+
+static tutti_status kernel_find(struct group *group, const struct kernel_name *kernel, const char *name,
+                                driver_function *function, unsigned *resident)
 {
     struct device *device = group->device;
     int blocks = 0;
     tutti_status status =
-        module_find(device->driver, &device->modules, part, name, KERNEL_THREADS_MAX, function, &blocks);
+        module_find(device->driver, &device->modules, kernel->part, name, kernel->threads, function, &blocks);
     if (status == TUTTI_OK && blocks < 1) {
         status = error_set(TUTTI_ERR_UNSUPPORTED, "%s: no block of %d threads fits a multiprocessor of %s", name,
-                           KERNEL_THREADS_MAX, device->name);
+                           kernel->threads, device->name);
     }
     if (status == TUTTI_OK) {
-        unsigned threads = (unsigned)blocks * (unsigned)device->multiprocessors * KERNEL_THREADS_MAX;
-        *resident = threads < *resident ? threads : *resident;
+        blocks = blocks < MULTIPROCESSOR_BLOCKS ? blocks : MULTIPROCESSOR_BLOCKS;
+        unsigned total = (unsigned)blocks * (unsigned)device->multiprocessors;
+        *resident = total < *resident ? total : *resident;
     }
     return status;
 }
 
-/* All functions that this world may need, loaded for good. *resident: how many threads of the greediest one the device
- * holds at a time. */
+/* All functions that this world may need, loaded for good. *resident: how many blocks of them the device holds at a time, mixed as
+ * they may be. Where each alone fits twice, each takes half of a multiprocessor at most, of registers and all else. So one on which
+ * no further block finds a place has two already, wherever the device has put them: a block waits for a place only while there are
+ * two for each multiprocessor. (To count threads instead is wrong: small blocks, one on each multiprocessor, shut large ones out.) */
 static tutti_status kernels_find(struct group *group, unsigned *resident)
 {
     static const char *const dtypes[DTYPE_COUNT] = {"f32", "f16", "bf16"};
+    static const struct kernel_name copies = {"copies", "copies", KERNEL_THREADS_MAX};
+    static const struct kernel_name words = {"words", "words", KERNEL_THREADS_MAX};
+    static const struct kernel_name gather = {"direct_gather", "direct_gather", KERNEL_LARGE_THREADS_MAX};
     struct kernels *kernels = &group->kernels;
-    tutti_status status = kernel_find(group, "copies", "tutti_copies", &kernels->copies, resident);
+    tutti_status status = kernel_find(group, &copies, "tutti_copies", &kernels->copies, resident);
     if (status == TUTTI_OK) {
-        status = kernel_find(group, "words", "tutti_words", &kernels->words, resident);
+        status = kernel_find(group, &words, "tutti_words", &kernels->words, resident);
     }
     const bool direct = group->options.world > 1 && group->terms.direct_gather_bytes_min != 0;
     const int needed = group->options.world == 1 ? 1 : direct ? 5 : 3;
     if (status == TUTTI_OK && direct) {
         char name[64];
         (void)snprintf(name, sizeof(name), "tutti_direct_gather_%d", group->options.world);
-        status = kernel_find(group, "direct_gather", name, &kernels->direct_gather, resident);
+        status = kernel_find(group, &gather, name, &kernels->direct_gather, resident);
     }
     for (int dtype = 0; dtype < DTYPE_COUNT && status == TUTTI_OK; dtype++) {
         struct {
-            const char *part, *stem;
+            struct kernel_name kernel;
             driver_function *function;
-        } const reductions[] = {{"one_shot", "one_shot", &kernels->one_shot[dtype]},
-                                {"two_shot", "two_shot", &kernels->two_shot[dtype]},
-                                {"two_shot", "reduce_scatter", &kernels->reduce_scatter[dtype]},
-                                {"direct", "direct", &kernels->direct[dtype]},
-                                {"direct_scatter", "direct_scatter", &kernels->direct_scatter[dtype]}};
+        } const reductions[] = {
+            {{"one_shot", "one_shot", KERNEL_THREADS_MAX}, &kernels->one_shot[dtype]},
+            {{"two_shot", "two_shot", KERNEL_THREADS_MAX}, &kernels->two_shot[dtype]},
+            {{"two_shot", "reduce_scatter", KERNEL_THREADS_MAX}, &kernels->reduce_scatter[dtype]},
+            {{"direct", "direct", KERNEL_LARGE_THREADS_MAX}, &kernels->direct[dtype]},
+            {{"direct_scatter", "direct_scatter", KERNEL_LARGE_THREADS_MAX}, &kernels->direct_scatter[dtype]},
+        };
         for (int index = 0; index < needed && status == TUTTI_OK; index++) {
+            const struct kernel_name *kernel = &reductions[index].kernel;
             char name[64];
-            (void)snprintf(name, sizeof(name), "tutti_%s_%s_%d", reductions[index].stem, dtypes[dtype],
-                           group->options.world);
-            status = kernel_find(group, reductions[index].part, name, reductions[index].function, resident);
+            (void)snprintf(name, sizeof(name), "tutti_%s_%s_%d", kernel->stem, dtypes[dtype], group->options.world);
+            status = kernel_find(group, kernel, name, reductions[index].function, resident);
         }
     }
     return status;
@@ -102,18 +116,18 @@ static tutti_status residence_take(struct group *group, unsigned resident)
     unsigned lanes = (unsigned)group->options.lanes;
     unsigned grids =
         (group->options.flags & TUTTI_COMM_SHARE_DEVICE) != 0 ? (unsigned)group->options.world * lanes : lanes;
-    unsigned wanted = LANE_THREADS_WANTED;
+    unsigned wanted = LANE_BLOCKS_WANTED;
     while (grids > 1 && (uint64_t)wanted * 2 * grids > resident) {
         wanted /= 2;
     }
-    group->threads_taken = gpu_device_threads_take(group->device, resident, wanted * lanes);
-    group->terms.threads_max = lanes > 0 ? group->threads_taken / lanes : 0;
-    if (group->terms.threads_max >= KERNEL_THREADS_MAX) {
+    group->blocks_taken = gpu_device_blocks_take(group->device, resident, wanted * lanes);
+    group->terms.resident_blocks = lanes > 0 ? group->blocks_taken / lanes : 0;
+    if (group->terms.resident_blocks > 0) {
         return TUTTI_OK;
     }
     return error_set(
         TUTTI_ERR_UNSUPPORTED,
-        "%s (%s) holds %u threads of these kernels at a time, too few for %u lane%s beside the communicators "
+        "%s (%s) holds %u blocks of these kernels at a time, too few for %u lane%s beside the communicators "
         "that this process has: use fewer lanes, or fewer ranks a device",
         group->device->name, group->device->uuid_text, resident, lanes, lanes == 1 ? "" : "s");
 }
@@ -291,7 +305,7 @@ void group_dissolve(struct group *group)
         (void)driver->host_free(group->page);
     }
     group_stream_close(group);
-    gpu_device_threads_return(device, group->threads_taken);
+    gpu_device_blocks_return(device, group->blocks_taken);
     free(group);
 }
 
@@ -314,7 +328,7 @@ tutti_status gpu_group_export(struct group *group, struct memory_export *mine)
     }
     export.uuid = group->device->uuid;
     export.lane_bytes = group->lane_bytes;
-    export.threads = group->terms.threads_max;
+    export.resident_blocks = group->terms.resident_blocks;
     memcpy(mine->bytes, &export, sizeof(export));
     mine->fd = fd;
     return TUTTI_OK;
@@ -353,7 +367,9 @@ tutti_status gpu_group_import(struct group *group, int rank, const struct memory
         return error_set(TUTTI_ERR_MISMATCH, "rank %d's device memory has another layout than rank %d's", rank,
                          group->options.rank);
     }
-    group->terms.threads_max = export.threads < group->terms.threads_max ? export.threads : group->terms.threads_max;
+    if (export.resident_blocks < group->terms.resident_blocks) {
+        group->terms.resident_blocks = export.resident_blocks;
+    }
     if (rank == group->options.rank) {
         return TUTTI_OK;
     }

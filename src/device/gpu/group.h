@@ -54,10 +54,10 @@ struct group {
     struct kernels kernels;
     struct gpu_terms terms;
     size_t lane_bytes;
-    unsigned threads_taken; /* from the device (gpu_device_threads_take) */
-    uint32_t launch_flags;  /* KERNEL_PROGRAMMATIC, KERNEL_EARLY: of every launch, or of none */
-    bool shares_context;    /* another rank of this process works on the same device */
-    bool far_neighbour;     /* another rank of this process works on another device */
+    unsigned blocks_taken; /* from the device (gpu_device_blocks_take) */
+    uint32_t launch_flags; /* KERNEL_PROGRAMMATIC, KERNEL_EARLY: of every launch, or of none */
+    bool shares_context;   /* another rank of this process works on the same device */
+    bool far_neighbour;    /* another rank of this process works on another device */
     driver_stream
         stream; /* NULL but for the trial and for looking at counters: streams share the device's few queues */
     struct note_page *page;
