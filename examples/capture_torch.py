@@ -10,7 +10,7 @@ Each process takes the GPU of its rank. Started without torchrun, it is one rank
 import os
 import sys
 
-BUCKETS = [1, 2, 4, 8]
+BUCKETS = [1, 4, 8, 16]
 WIDTH = 1 << 20
 STEPS = 5
 
