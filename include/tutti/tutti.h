@@ -154,8 +154,11 @@ typedef struct tutti_comm_options {
      * only. */
     int (*allgather)(void *user, const void *mine, void *all, size_t bytes);
     void *allgather_user;
-    size_t message_bytes_max; /* a hint that sizes the staging; larger messages work, in chunks */
-    int lanes;                /* how many collectives may run at the same time; 1 */
+    size_t message_bytes_max; /* a hint that sizes the staging; larger messages work, in chunks. 0: what
+                                 suits any size; on GPUs that takes 64 MB for each lane */
+    int lanes;                /* how many collectives may run at the same time; 1. On a GPU, lanes and the
+                                 process's communicators share the room for blocks that wait: the more
+                                 there are, the smaller the grids */
     uint32_t timeout_ms;      /* how long a wait for a peer may last; the setting TUTTI_TIMEOUT_MS */
     uint32_t flags;           /* TUTTI_COMM_*, the same on all ranks */
 } tutti_comm_options;

@@ -115,12 +115,13 @@ static bool wants_direct(enum gpu_protocol protocol, const struct gpu_terms *ter
     return least != 0 && bytes >= least;
 }
 
-/* Of a round, as much of a slot (kernels/ring.h) as a grid takes. */
+/* Of a round, as much of a slot (kernels/ring.h) as a grid takes, with as many vectors for each thread: else most would wait for some. */
 static size_t ring_slot_bytes(const struct gpu_terms *terms)
 {
     size_t slot_bytes = round_down(terms->half_bytes / (RING_AREAS(terms->world) * (size_t)terms->world), VEC_BYTES);
-    size_t grid_bytes = (size_t)BLOCKS_MOST * KERNEL_LARGE_THREADS_MAX * RING_VECS * VEC_BYTES;
-    return slot_bytes < grid_bytes ? slot_bytes : grid_bytes;
+    size_t grid_bytes = (size_t)BLOCKS_MOST * KERNEL_LARGE_THREADS_MAX * VEC_BYTES;
+    size_t vecs = slot_bytes / grid_bytes < RING_VECS ? slot_bytes / grid_bytes : RING_VECS;
+    return vecs > 0 ? vecs * grid_bytes : slot_bytes;
 }
 
 /* Rounds through a ring (kernels/ring.h) of `most` units each, the last one shorter. */

@@ -38,8 +38,10 @@ void simulated_wait_for_predecessor(void);
 void simulated_let_successor_in(void);
 /* The block's memory for the array that `key` stands for; garbage at first. */
 void *simulated_shared(const void *key, uint64_t bytes);
-/* Makes a kernel known by name, when the program starts, and of how many bytes its arguments are. */
-void simulated_register(const char *name, void (*kernel)(const struct kernel_arguments &arguments), uint32_t bytes);
+/* Makes a kernel known by name, when the program starts, of how many bytes its arguments are, and how many threads a block of it
+ * has at most. */
+void simulated_register(const char *name, void (*kernel)(const struct kernel_arguments &arguments), uint32_t bytes,
+                        uint32_t threads);
 }
 
 #define PORT_DEVICE [[maybe_unused]] static inline
@@ -47,11 +49,12 @@ void simulated_register(const char *name, void (*kernel)(const struct kernel_arg
 #define PORT_SHARED(type, name, count)                                                                                 \
     static const char name##_key = 0;                                                                                  \
     type *const name = static_cast<type *>(simulated_shared(&name##_key, sizeof(type) * (count)))
-#define PORT_KERNEL(name)                                                                                              \
+#define PORT_KERNEL(name) PORT_KERNEL_BOUND(name, KERNEL_THREADS_MAX)
+#define PORT_KERNEL_LARGE(name) PORT_KERNEL_BOUND(name, KERNEL_LARGE_THREADS_MAX)
+#define PORT_KERNEL_BOUND(name, threads)                                                                               \
     extern "C" void name(const struct kernel_arguments &arguments);                                                    \
-    static const struct simulated_entry name##_entry(#name, name, sizeof(struct kernel_arguments));                    \
+    static const struct simulated_entry name##_entry(#name, name, sizeof(struct kernel_arguments), threads);           \
     extern "C" void name(const struct kernel_arguments &arguments)
-#define PORT_KERNEL_LARGE(name) PORT_KERNEL(name)
 /* Launches carry struct kernel_arguments, of which this kernel's are the first bytes. */
 #define PORT_KERNEL_OF(type, name)                                                                                     \
     static void name##_body(const type &arguments);                                                                    \
@@ -62,13 +65,14 @@ void simulated_register(const char *name, void (*kernel)(const struct kernel_arg
         memcpy(&arguments, &launched, sizeof(arguments));                                                              \
         name##_body(arguments);                                                                                        \
     }                                                                                                                  \
-    static const struct simulated_entry name##_entry(#name, name, sizeof(type));                                       \
+    static const struct simulated_entry name##_entry(#name, name, sizeof(type), KERNEL_THREADS_MAX);                   \
     static void name##_body(const type &arguments)
 
 struct simulated_entry {
-    simulated_entry(const char *name, void (*kernel)(const struct kernel_arguments &arguments), uint32_t bytes)
+    simulated_entry(const char *name, void (*kernel)(const struct kernel_arguments &arguments), uint32_t bytes,
+                    uint32_t threads)
     {
-        simulated_register(name, kernel, bytes);
+        simulated_register(name, kernel, bytes, threads);
     }
 };
 

@@ -16,7 +16,7 @@ namespace simgpu
 struct named_kernel {
     const char *name;
     kernel_body kernel;
-    uint32_t argument_bytes;
+    struct kernel_limits limits;
 };
 
 /* Filled before main: must not depend on the order of initialisation. */
@@ -26,12 +26,12 @@ static std::vector<struct named_kernel> &named_kernels()
     return kernels;
 }
 
-kernel_body kernel_find(const char *name, uint32_t *argument_bytes)
+kernel_body kernel_find(const char *name, struct kernel_limits *limits)
 {
     for (const struct named_kernel &named : named_kernels()) {
         if (strcmp(named.name, name) == 0) {
-            if (argument_bytes != nullptr) {
-                *argument_bytes = named.argument_bytes;
+            if (limits != nullptr) {
+                *limits = named.limits;
             }
             return named.kernel;
         }
@@ -300,9 +300,9 @@ static uint64_t claim(uint64_t old, uint64_t)
 
 using namespace simgpu;
 
-extern "C" void simulated_register(const char *name, kernel_body kernel, uint32_t bytes)
+extern "C" void simulated_register(const char *name, kernel_body kernel, uint32_t bytes, uint32_t threads)
 {
-    named_kernels().push_back({name, kernel, bytes});
+    named_kernels().push_back({name, kernel, {bytes, threads}});
 }
 
 extern "C" void simulated_load(const void *from, void *value, uint32_t bytes, enum simulated_order order,

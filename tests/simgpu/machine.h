@@ -167,8 +167,13 @@ struct grid *stream_launch(struct machine &machine, struct stream &stream, kerne
 /* Until every grid has completed and every store is performed. False: machine.failure says what went wrong. */
 bool machine_run(struct machine &machine);
 
-/* The kernel called `name`, or nullptr; and how many bytes of struct kernel_arguments its launches bring. */
-kernel_body kernel_find(const char *name, uint32_t *argument_bytes = nullptr);
+/* How many bytes of struct kernel_arguments a kernel's launches bring, and how many threads its blocks have at most. */
+struct kernel_limits {
+    uint32_t argument_bytes, threads;
+};
+
+/* The kernel called `name`, or nullptr. */
+kernel_body kernel_find(const char *name, struct kernel_limits *limits = nullptr);
 
 /* -- between the parts of the machine -- */
 

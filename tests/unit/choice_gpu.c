@@ -154,7 +154,7 @@ int main(void)
             terms.direct_gather_bytes_min = 1 + random_size(&random);
             terms.direct_reduce_bytes_min = 1 + random_size(&random);
         }
-        terms.resident_blocks = 1u << ranks_random(&random) % 8;
+        terms.resident_blocks = 1 + (unsigned)(ranks_random(&random) % 300);
         check_one(&operation, &terms, ranks_random(&random) % 4 == 0 ? (unsigned)(ranks_random(&random) % 200) : 0);
     }
     return 0;

@@ -234,15 +234,19 @@ static void describe(const struct device *device, struct device_description *des
 
 /* -- residence -------------------------------------------------------------------------------------- */
 
-unsigned gpu_device_blocks_take(struct device *device, unsigned most, unsigned wanted)
+unsigned gpu_device_blocks_take(struct device *device, unsigned places, unsigned wanted)
 {
     (void)pthread_mutex_lock(&devices_lock);
-    unsigned left = most > device->blocks_promised ? most - device->blocks_promised : 0;
+    const unsigned least = device->blocks_promised != 0 && device->places < places ? device->places : places;
+    const unsigned left = least > device->blocks_promised ? least - device->blocks_promised : 0;
     unsigned blocks = wanted;
     while (blocks > left / 2) {
         blocks /= 2;
     }
-    device->blocks_promised += blocks;
+    if (blocks != 0) {
+        device->places = least;
+        device->blocks_promised += blocks;
+    }
     (void)pthread_mutex_unlock(&devices_lock);
     return blocks;
 }

@@ -35,7 +35,8 @@ struct device {
     /* Private to device.c, under its lock. */
     unsigned references;
     uint64_t generation;      /* the process that opened it: a driver does not survive a fork */
-    unsigned blocks_promised; /* to groups: what may be resident at the same time */
+    unsigned places;          /* blocks of the kernels of all groups that have some promised, at the same time */
+    unsigned blocks_promised; /* to groups */
     struct device *next;
 };
 
@@ -44,9 +45,10 @@ void gpu_device_retain(struct device *device);
 void gpu_device_close(struct device *device);
 
 /* Sets aside blocks for grids that wait for peers, and so must be resident whatever else of this process is: at most
- * `wanted`, and at most half of what is left of `most`, so that there is always something left for one more communicator. A
- * power of two times `wanted`; 0 if nothing is left. Given back with gpu_device_blocks_return. */
-unsigned gpu_device_blocks_take(struct device *device, unsigned most, unsigned wanted);
+ * `wanted`, and at most half of what is left, so that there is something left for one more communicator. `places`: how many blocks of the
+ * caller's kernels the device holds at a time; what has been promised to others counts against the least of all such numbers. `wanted` halved
+ * as often as needed; 0 if nothing is left. Given back with gpu_device_blocks_return. */
+unsigned gpu_device_blocks_take(struct device *device, unsigned places, unsigned wanted);
 void gpu_device_blocks_return(struct device *device, unsigned blocks);
 
 void gpu_uuid_print(const struct driver_uuid *uuid, char text[GPU_UUID_TEXT_BYTES]);

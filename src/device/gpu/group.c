@@ -67,9 +67,9 @@ static tutti_status kernel_find(struct group *group, const struct kernel_name *k
 }
 
 /* All functions that this world may need, loaded for good. *resident: how many blocks of them the device holds at a time, mixed as
- * they may be. Where each alone fits twice, each takes half of a multiprocessor at most, of registers and all else. So one on which
- * no further block finds a place has two already, wherever the device has put them: a block waits for a place only while there are
- * two for each multiprocessor. (To count threads instead is wrong: small blocks, one on each multiprocessor, shut large ones out.) */
+ * they may be. Where each alone fits twice, each takes half of a multiprocessor at most. So one on which no further block finds a
+ * place has two already, wherever the device has put them: a block waits for a place only while there are two for each
+ * multiprocessor. (To count threads instead is wrong: small blocks, one on each multiprocessor, shut large ones out.) */
 static tutti_status kernels_find(struct group *group, unsigned *resident)
 {
     static const char *const dtypes[DTYPE_COUNT] = {"f32", "f16", "bf16"};
@@ -128,7 +128,9 @@ static tutti_status residence_take(struct group *group, unsigned resident)
     return error_set(
         TUTTI_ERR_UNSUPPORTED,
         "%s (%s) holds %u blocks of these kernels at a time, too few for %u lane%s beside the communicators "
-        "that this process has: use fewer lanes, or fewer ranks a device",
+        "that this process has, each of which took up to half of what was left: destroy those that are not used, or "
+        "use "
+        "fewer lanes, or fewer ranks a device",
         group->device->name, group->device->uuid_text, resident, lanes, lanes == 1 ? "" : "s");
 }
 

@@ -9,12 +9,11 @@
 namespace simgpu
 {
 
-#define BLOCK_THREADS_MAX 1024
 #define MULTIPROCESSOR_THREADS 1024
 
 struct function {
     kernel_body kernel;
-    uint32_t argument_bytes;
+    struct kernel_limits limits;
 };
 
 int module_make(void **module, const void *image)
@@ -47,12 +46,12 @@ int module_find(void **function, void *module, const char *name)
             return SUCCESS;
         }
     }
-    uint32_t argument_bytes = 0;
-    kernel_body kernel = kernel_find(name, &argument_bytes);
+    struct kernel_limits limits = {0, 0};
+    kernel_body kernel = kernel_find(name, &limits);
     if (kernel == nullptr) {
         return NOT_FOUND;
     }
-    known.emplace_back(name, new simgpu::function{kernel, argument_bytes});
+    known.emplace_back(name, new simgpu::function{kernel, limits});
     handle_add(known.back().second);
     *function = known.back().second;
     return SUCCESS;
@@ -64,7 +63,8 @@ int function_occupancy(int *blocks, void *function, int threads)
     if (!handle_is(function) || threads < 1) {
         return handle_is(function) ? INVALID_VALUE : INVALID_HANDLE;
     }
-    *blocks = threads > BLOCK_THREADS_MAX ? 0 : MULTIPROCESSOR_THREADS / threads;
+    uint32_t most = static_cast<struct function *>(function)->limits.threads;
+    *blocks = (uint32_t)threads > most ? 0 : MULTIPROCESSOR_THREADS / threads;
     return SUCCESS;
 }
 
@@ -119,13 +119,14 @@ int function_launch(void *function, uint32_t blocks, uint32_t threads, bool prog
     if (!handle_is(function)) {
         return INVALID_HANDLE;
     }
+    const struct kernel_limits limits = static_cast<struct function *>(function)->limits;
     uint64_t most = (uint64_t)queue.device->multiprocessors * (threads != 0 ? MULTIPROCESSOR_THREADS / threads : 0);
-    if (blocks == 0 || threads == 0 || threads > BLOCK_THREADS_MAX || blocks > most) {
+    if (blocks == 0 || threads == 0 || threads > limits.threads || blocks > most) {
         return INVALID_VALUE; /* the last: its blocks would wait for others that do not fit beside them */
     }
     kernel_body kernel = static_cast<struct function *>(function)->kernel;
     struct kernel_arguments arguments = {};
-    memcpy(&arguments, parameters[0], static_cast<struct function *>(function)->argument_bytes);
+    memcpy(&arguments, parameters[0], limits.argument_bytes);
     return queue_submit(queue, held, NODE_KERNEL, [kernel, arguments, blocks, threads, programmatic](struct queue &on) {
         return run(on, kernel, arguments, blocks, threads, programmatic);
     });
