@@ -7,6 +7,7 @@
  *     suspend threads-2     ranks are threads; they share devices if there are fewer of those
  *     suspend processes-2   a process and a device for each rank
  */
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -345,27 +346,44 @@ static void arguments(struct gpu_rank *self)
     gpu_step(self);
 }
 
+/* So that who reads how it ended knows where. */
+static void begin(const struct gpu_rank *self, const char *part)
+{
+    if (self->rank == 0) {
+        printf("%s\n", part);
+        (void)fflush(stdout);
+    }
+}
+
 static void body(struct gpu_rank *self, void *user)
 {
     bool threads = self->scene->threads;
     (void)user;
     gpu_rank_join(self, 0, 1);
     arguments(self);
+    begin(self, "one rank alone");
     one_rank(self, gpu_shared_kind(self));
+    begin(self, "one buffer alone");
     one_buffer(self, gpu_shared_kind(self));
+    begin(self, "replays under way");
     under_way(self, gpu_shared_kind(self));
     if (!gpu_memory_exists(self->scene->backend, GPU_VMM_FD)) {
         gpu_rank_leave(self); /* nothing can be put behind an address here */
         return;
     }
+    begin(self, "a memory saver's memory, without a handle type");
     saver(self, GPU_VMM_BARE, threads);
+    begin(self, "a memory saver's memory");
     saver(self, GPU_VMM_FD, threads);
     gpu_rank_leave(self);
     gpu_rank_join(self, TUTTI_COMM_DIRECT_FD, 1);
+    begin(self, "a memory saver's memory, shared");
     saver(self, GPU_VMM_FD, true);
     one_rank(self, GPU_VMM_FD);
+    begin(self, "remapped unasked");
     remapped_unasked(self, GPU_VMM_FD, false);
     remapped_unasked(self, GPU_VMM_FD, true);
+    begin(self, "in pieces");
     pieces(self);
     gpu_rank_leave(self);
 }

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "harness/gpu_scene.h"
 
+#include <execinfo.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "harness/check.h"
 #include "harness/ranks.h"
@@ -16,6 +19,15 @@
 
 /* -- ranks -------------------------------------------------------------------------------------------------- */
 
+/* Who it was that gave up: a device machine shows what a program printed, and no core. */
+static void trace_abort(int signal_number)
+{
+    void *frames[64];
+    (void)signal_number;
+    backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
+    (void)signal(SIGABRT, SIG_DFL);
+}
+
 struct gpu_scene *gpu_scene_make(const char *how)
 {
     const char *dash = strchr(how, '-');
@@ -24,6 +36,9 @@ struct gpu_scene *gpu_scene_make(const char *how)
     struct gpu_scene *scene =
         mmap(NULL, sizeof(*scene), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); /* the program's */
     CHECK(scene != MAP_FAILED, "mmap");
+    void *first[1];
+    (void)backtrace(first, 1); /* loads what it needs, which it must not do while it traces */
+    CHECK(signal(SIGABRT, trace_abort) != SIG_ERR, "signal");
     CHECK(dash != NULL && dash[1] >= '2' && dash[1] <= '0' + WORLD_MAX, "'%s' is not threads-N or processes-N", how);
     scene->backend = backend != NULL ? backend : "cuda";
     scene->world = dash[1] - '0';
