@@ -12,13 +12,14 @@
  *     step n of a thread:  perhaps a fence | send inputs n + ahead | take sums n - 1 | take inputs n, send their sums
  *
  * No credits are sent: data are. (Here n, ahead, pause and segments count steps; tests/simgpu/ring_schedule.cpp goes through all of it.)
- * Slots of one peer's that a thread empties are filled by one thread of that peer, the one that this thread sends to. Inputs emptied in step n are so before the thread's next fence, in step f <= n + pause, hence before inputs
- * f + ahead, which are sent behind it. The peer takes those in its step f + ahead, passes its next fence in a step g, and then may fill
- * the same slots again: with inputs n + segments, which it sends in its step n + segments - ahead. Ahead and pause are such that g is no
- * later. Through the staging there are 4 segments of one step each, and both are 1: f = n + 1 and g = n + 3. Straight to the results there
- * are 8, 16 or 32, ahead is 2 and pause 3, 7 or 15: f <= n + pause and g = f + pause, which is n + segments - 2 at most. Sums
- * are emptied a step later than the inputs, but filled again a step later than those. A fence takes the time of a way there and back on a full
- * wire: the more segments, the fewer fences.
+ * Slots of one peer's that a thread empties are filled by one thread of that peer, the one that this thread sends to. Inputs emptied
+ * in step n are so before the thread's next fence, in step f <= n + pause, hence before inputs f + ahead, which are sent behind it. The
+ * peer takes those in its step f + ahead, passes its next fence in a step g, and then may fill the same slots again: with inputs
+ * n + segments, which it sends in its step n + segments - ahead. Ahead and pause are such that g is no later. Through the staging there
+ * are 4 segments of one step each, and both are 1: f = n + 1 and g = n + 3. Straight to the results there are 8, 16 or 32, ahead is 2
+ * and pause 3, 7 or 15: f <= n + pause and g = f + pause, which is n + segments - 2 at most. Sums are emptied a step later than the
+ * inputs, but filled again a step later than those. A fence takes the time of a way there and back on a full wire: the more segments, the
+ * fewer fences.
  *
  * For all this each thread must hear from all peers in each round but the last: parts are alike in all of those, on all ranks.
  * What is up to `ahead` is sent before anything was heard, and so lies in the half that is empty; what lies in the other half is sent when

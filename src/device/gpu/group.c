@@ -128,9 +128,8 @@ static tutti_status residence_take(struct group *group, unsigned resident)
     return error_set(
         TUTTI_ERR_UNSUPPORTED,
         "%s (%s) holds %u blocks of these kernels at a time, too few for %u lane%s beside the communicators "
-        "that this process has, each of which took up to half of what was left: destroy those that are not used, or "
-        "use "
-        "fewer lanes, or fewer ranks a device",
+        "that this process has, each of which took up to half of what was left: destroy those that are not used, "
+        "or use fewer lanes, or fewer ranks a device",
         group->device->name, group->device->uuid_text, resident, lanes, lanes == 1 ? "" : "s");
 }
 
