@@ -2,14 +2,21 @@
 /* Abort from any thread ends the waits of all ranks; the first failure is final; who leaves while others wait is named; an
  * extension holds a timeout off for one call. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "harness/check.h"
 #include "harness/ranks.h"
+
+struct scene {
+    int splits;            /* the ranks wait in a split, instead of in a collective */
+    _Atomic int *arrivals; /* [1], shared by the ranks' processes: how many have come to the scene's meeting */
+};
 
 static double seconds_now(void)
 {
@@ -28,6 +35,16 @@ static tutti_comm *create(int rank, int world, const char *rendezvous, uint32_t 
     return comm;
 }
 
+/* Waits for `count` ranks without the library. A failure that one rank brings about also ends what a slower one is still in:
+ * ranks meet here before they do something that fails. */
+static void meet(const struct scene *scene, int count)
+{
+    atomic_fetch_add(scene->arrivals, 1);
+    while (atomic_load(scene->arrivals) < count) {
+        (void)usleep(200);
+    }
+}
+
 static void *abort_later(void *comm)
 {
     (void)usleep(100000);
@@ -39,8 +56,9 @@ static void *abort_later(void *comm)
 /* All ranks but the last wait in a collective, or in a split; rank 0 has a second thread that aborts. */
 static void abort_waiters(int rank, int world, const char *rendezvous, void *user)
 {
-    int splits = *(const int *)user;
+    const struct scene *scene = user;
     tutti_comm *comm = create(rank, world, rendezvous, 60000);
+    meet(scene, world);
     double begun = seconds_now();
     if (rank == world - 1) {
         while (tutti_comm_status(comm) == TUTTI_OK) {
@@ -51,8 +69,9 @@ static void abort_waiters(int rank, int world, const char *rendezvous, void *use
         CHECK(rank != 0 || pthread_create(&thread, NULL, abort_later, comm) == 0, "pthread_create");
         float value = 1.0f;
         tutti_comm *child = NULL;
-        CHECK_STATUS(TUTTI_ERR_ABORTED, splits ? tutti_comm_split(comm, 0, 0, &child)
-                                               : tutti_all_reduce(comm, &value, &value, 1, TUTTI_F32, TUTTI_SUM, NULL));
+        CHECK_STATUS(TUTTI_ERR_ABORTED, scene->splits
+                                            ? tutti_comm_split(comm, 0, 0, &child)
+                                            : tutti_all_reduce(comm, &value, &value, 1, TUTTI_F32, TUTTI_SUM, NULL));
         if (rank == 0) {
             (void)pthread_join(thread, NULL);
         }
@@ -77,17 +96,18 @@ static void abort_waiters(int rank, int world, const char *rendezvous, void *use
     tutti_comm_destroy(comm);
 }
 
-/* Rank 0 leaves without making the call that the others wait in. */
+/* Rank 0 leaves without making the call that the others wait in. It may do so while they are in the call before that. */
 static void leave_early(int rank, int world, const char *rendezvous, void *user)
 {
-    int splits = *(const int *)user;
+    const struct scene *scene = user;
     tutti_comm *comm = create(rank, world, rendezvous, 60000);
     CHECK_OK(tutti_barrier(comm, NULL));
     if (rank != 0) {
+        meet(scene, world - 1);
         float value = 1.0f;
         tutti_comm *child = NULL;
         double begun = seconds_now();
-        CHECK_STATUS(TUTTI_ERR_PEER_LOST, splits
+        CHECK_STATUS(TUTTI_ERR_PEER_LOST, scene->splits
                                               ? tutti_comm_split(comm, 0, 0, &child)
                                               : tutti_all_reduce(comm, &value, &value, 1, TUTTI_F32, TUTTI_SUM, NULL));
         CHECK(strstr(tutti_last_error(), "rank 0 ") != NULL, "%s", tutti_last_error());
@@ -99,8 +119,8 @@ static void leave_early(int rank, int world, const char *rendezvous, void *user)
 /* Rank 0 is late by more than the timeout, once with and once without having said so. */
 static void be_late(int rank, int world, const char *rendezvous, void *user)
 {
-    int splits = *(const int *)user;
-    tutti_comm *comm = create(rank, world, rendezvous, 400);
+    const struct scene *scene = user;
+    tutti_comm *comm = create(rank, world, rendezvous, 1000);
     CHECK_OK(tutti_barrier(comm, NULL));
     for (int extended = 1; extended >= 0; extended--) {
         CHECK_OK(tutti_barrier(comm, NULL));
@@ -109,10 +129,10 @@ static void be_late(int rank, int world, const char *rendezvous, void *user)
                 CHECK_OK(tutti_comm_extend_deadline(comm, 15000));
                 CHECK_OK(tutti_comm_extend_deadline(comm, 15000));
             }
-            (void)usleep(1200000);
+            (void)usleep(2500000);
         }
         tutti_comm *child = NULL;
-        tutti_status status = splits ? tutti_comm_split(comm, 0, 0, &child) : tutti_barrier(comm, NULL);
+        tutti_status status = scene->splits ? tutti_comm_split(comm, 0, 0, &child) : tutti_barrier(comm, NULL);
         CHECK(status == (extended ? TUTTI_OK : TUTTI_ERR_TIMEOUT), "extended %d: %s: %s", extended,
               tutti_status_name(status), tutti_last_error());
         tutti_comm_destroy(child);
@@ -160,15 +180,24 @@ static void forked_child(int rank, int world, const char *rendezvous, void *user
     tutti_comm_destroy(comm);
 }
 
+static void play(enum ranks_mode mode, int world, rank_body body, struct scene *scene)
+{
+    atomic_store(scene->arrivals, 0);
+    ranks_run(mode, world, 60, body, scene);
+}
+
 int main(void)
 {
-    for (int splits = 0; splits <= 1; splits++) {
-        ranks_run(RANKS_PROCESSES, 4, 60, abort_waiters, &splits);
-        ranks_run(RANKS_THREADS, 4, 60, abort_waiters, &splits);
-        ranks_run(RANKS_PROCESSES, 3, 60, leave_early, &splits);
-        ranks_run(RANKS_THREADS, 3, 60, leave_early, &splits);
-        ranks_run(RANKS_PROCESSES, 3, 60, be_late, &splits);
+    struct scene scene = {0};
+    scene.arrivals = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(scene.arrivals != MAP_FAILED, "mmap");
+    for (scene.splits = 0; scene.splits <= 1; scene.splits++) {
+        play(RANKS_PROCESSES, 4, abort_waiters, &scene);
+        play(RANKS_THREADS, 4, abort_waiters, &scene);
+        play(RANKS_PROCESSES, 3, leave_early, &scene);
+        play(RANKS_THREADS, 3, leave_early, &scene);
+        play(RANKS_PROCESSES, 3, be_late, &scene);
     }
-    ranks_run(RANKS_PROCESSES, 3, 60, forked_child, NULL);
+    play(RANKS_PROCESSES, 3, forked_child, &scene);
     return 0;
 }
