@@ -231,12 +231,25 @@ static struct recorded *recorded_add(struct registry *registry, uint64_t capture
     return recorded;
 }
 
+/* A capture whose record was settled while it was open goes on behind the same calls. */
+static void tails_inherit(const struct registry *registry, struct recorded *recorded)
+{
+    for (const struct recorded *each = registry->recorded; each != recorded; each = each->next) {
+        if (each->capture == recorded->capture) {
+            memcpy(recorded->tails, each->tails, sizeof(recorded->tails));
+        }
+    }
+}
+
 struct recorded *registry_graph(struct registry *registry, uint64_t capture, const void *stream)
 {
     struct recorded *recorded = recorded_find(registry, capture);
     if (recorded == NULL) {
         pending_limit(registry);
         recorded = recorded_add(registry, capture, stream);
+        if (recorded != NULL) {
+            tails_inherit(registry, recorded);
+        }
     }
     return recorded;
 }

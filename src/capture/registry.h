@@ -63,10 +63,11 @@ struct recorded {
     struct recorded *doubted;
     const char *refused; /* of such a record: the call that was; static storage */
     struct ticket *first, *last;
-    _Atomic uint32_t holders; /* of the backend: it lives while there are any */
-    _Atomic uint32_t *graphs; /* the registry's count of such */
-    uint64_t serial;          /* the how many-th of its registry: never given twice */
-    struct recorded *next;    /* in order of their first call; or the next free one */
+    void *tails[TUTTI_LANES_MAX]; /* the backend's: what each lane's last call has left in the graph */
+    _Atomic uint32_t holders;     /* of the backend: it lives while there are any */
+    _Atomic uint32_t *graphs;     /* the registry's count of such */
+    uint64_t serial;              /* the how many-th of its registry: never given twice */
+    struct recorded *next;        /* in order of their first call; or the next free one */
 };
 
 struct registry_counts {

@@ -13,6 +13,7 @@
 
 #define LANES 4
 #define JOBS 24
+#define OTHERS 20
 #define BYTES_MAX 200000
 
 struct rank {
@@ -158,8 +159,21 @@ static void captured_lanes(int rank, int world, const char *rendezvous, void *us
     close_rank(self);
 }
 
+/* Graphs that nobody launches, while another capture is open. */
+static void capture_others(struct rank *self)
+{
+    const tutti_call call = {.struct_bytes = sizeof(call), .lane = 2, .stream = self->streams[3]};
+    for (int other = 0; other < OTHERS; other++) {
+        tutti_host_graph *graph = NULL;
+        CHECK_OK(tutti_host_capture_begin(self->streams[3], TUTTI_HOST_CAPTURE_THREAD_LOCAL));
+        CHECK_OK(job_issue(&self->jobs[2][other], self->comm, &call));
+        CHECK_OK(tutti_host_capture_end(self->streams[3], &graph));
+        tutti_host_graph_destroy(graph);
+    }
+}
+
 /* One lane on two streams of a capture, without any order between them: the
- * capture chains them. */
+ * capture chains them, whatever else is captured meanwhile. */
 static void chained_lane(int rank, int world, const char *rendezvous, void *user)
 {
     (void)user;
@@ -172,6 +186,9 @@ static void chained_lane(int rank, int world, const char *rendezvous, void *user
     CHECK_OK(tutti_host_stream_wait_event(self->streams[1], event));
     for (int i = 0; i < JOBS; i++) {
         tutti_call call = {.struct_bytes = sizeof(call), .lane = 2, .stream = self->streams[i / 2 % 2]};
+        if (i == JOBS / 2) { /* the stream is another one than the last call's */
+            capture_others(self);
+        }
         CHECK_OK(job_issue(&self->jobs[2][i], self->comm, &call));
     }
     CHECK_OK(tutti_host_event_record(event, self->streams[1]));

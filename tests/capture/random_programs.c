@@ -31,6 +31,8 @@ struct nodes {
 struct model_graph {
     tutti_host_graph *handle; /* NULL: destroyed */
     int functions;
+    struct nodes function_nodes;
+    _Atomic uint32_t begun[NODES], ended[NODES]; /* by node: how often it has */
     int children[NODES];
     int child_count;
     _Atomic uint64_t ran; /* functions, by all launches and parents */
@@ -68,6 +70,8 @@ struct eager_function {
 
 struct node_function {
     int graph, index;
+    int node;
+    struct nodes behind; /* what it comes after */
 };
 
 static struct {
@@ -123,13 +127,26 @@ static void run_eager(void *argument)
     free(self);
 }
 
+static bool has_bit(const struct nodes *nodes, int node)
+{
+    return (nodes->bits[node / 64] >> (node % 64) & 1) != 0;
+}
+
+/* Every node comes after those that the capture put before it. The host's graphs go further: they run in the order of the capture. */
 static void run_node(void *argument)
 {
     const struct node_function *self = argument;
     struct model_graph *graph = &m.graphs[self->graph];
-    uint64_t before = atomic_fetch_add(&graph->ran, 1);
-    CHECK(before % (uint64_t)graph->functions == (uint64_t)self->index, "graph %d ran node %d after %" PRIu64,
-          self->graph, self->index, before);
+    uint32_t before = atomic_fetch_add(&graph->begun[self->node], 1);
+    for (int node = 0; node < NODES; node++) {
+        CHECK(!has_bit(&self->behind, node) || !has_bit(&graph->function_nodes, node) ||
+                  atomic_load(&graph->ended[node]) > before,
+              "graph %d ran node %d before node %d", self->graph, self->node, node);
+    }
+    (void)atomic_fetch_add(&graph->ended[self->node], 1);
+    uint64_t ran = atomic_fetch_add(&graph->ran, 1);
+    CHECK(ON_DEVICES || ran % (uint64_t)graph->functions == (uint64_t)self->index,
+          "graph %d ran function %d after %" PRIu64, self->graph, self->index, ran);
 }
 
 static void *allocate(size_t bytes)
@@ -189,7 +206,7 @@ static void add_bit(struct nodes *nodes, int node)
 static bool holds_all(const struct nodes *nodes, int count)
 {
     for (int node = 0; node < count; node++) {
-        if ((nodes->bits[node / 64] >> (node % 64) & 1) == 0) {
+        if (!has_bit(nodes, node)) {
             return false;
         }
     }
@@ -246,10 +263,13 @@ static void step_enqueue(void)
     }
     static struct node_function functions[GRAPHS_ALL][NODES];
     int graph = m.captures[stream->capture].graph;
+    int node = m.captures[stream->capture].nodes;
+    const struct nodes behind = stream->behind;
     bool recorded = add_node(stream);
     struct node_function *function = &functions[graph][recorded ? m.graphs[graph].functions : NODES - 1];
     if (recorded) {
-        *function = (struct node_function){graph, m.graphs[graph].functions++};
+        *function = (struct node_function){graph, m.graphs[graph].functions++, node, behind};
+        add_bit(&m.graphs[graph].function_nodes, node);
     }
     expect(recorded ? TUTTI_OK : TUTTI_ERR_CAPTURE, tutti_host_enqueue(stream->handle, run_node, function), "enqueue");
 }

@@ -258,7 +258,7 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
         return TUTTI_OK;
     }
     if (state.recording) {
-        status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state, &recorded);
+        status = recording_begin(driver, group->options.registry, call->lane, call->stream, &state, &recorded);
     }
     if (status != TUTTI_OK) {
         return call_refused(group, operation, call, status);
@@ -285,7 +285,7 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
         call_torn(group, operation, status);
     }
     if (status == TUTTI_OK && state.recording) {
-        status = recording_end(driver, &group->recordings, call->lane, call->stream);
+        status = recording_end(driver, recorded, call->lane, call->stream);
         if (status != TUTTI_OK) {
             recorded_break(recorded, tutti_last_error());
         }

@@ -208,7 +208,6 @@ static struct group *group_new(const struct group_options *options)
     }
     group->options = *options;
     group->device = options->device;
-    group->recordings.registry = options->registry;
     gpu_device_retain(group->device);
     group->terms.world = options->world;
     group->terms.half_bytes = gpu_choice_half_bytes(options->world, options->message_bytes_max);

@@ -70,8 +70,7 @@ struct group {
 
     /* The thread that uses the communicator. */
     uint64_t launched[TUTTI_LANES_MAX]; /* eager ones */
-    struct recordings recordings;
-    _Atomic uint64_t trial_timeout_ns; /* nonzero during the trial */
+    _Atomic uint64_t trial_timeout_ns;  /* nonzero during the trial */
 
     struct group_counts counts;
     _Atomic uint32_t reported;     /* the failure note has been passed on */

@@ -60,16 +60,6 @@ static tutti_status graph_hold(const struct driver *driver, struct recorded *rec
     return status;
 }
 
-static struct recording *recording_find(struct recordings *recordings, uint64_t id)
-{
-    for (int index = 0; index < RECORDINGS_KEPT; index++) {
-        if (recordings->kept[index].id == id) {
-            return &recordings->kept[index];
-        }
-    }
-    return NULL;
-}
-
 static bool depends_already(const struct stream_state *state, driver_node node)
 {
     for (size_t index = 0; index < state->node_count; index++) {
@@ -80,49 +70,35 @@ static bool depends_already(const struct stream_state *state, driver_node node)
     return false;
 }
 
-tutti_status recording_begin(const struct driver *driver, struct recordings *recordings, uint32_t lane,
+tutti_status recording_begin(const struct driver *driver, struct registry *registry, uint32_t lane,
                              driver_stream stream, const struct stream_state *state, struct recorded **recorded)
 {
-    struct recording *recording = recording_find(recordings, state->id);
-    if (recording == NULL || !recording->recorded->pending || recording->recorded->capture != state->id) {
-        struct recorded *made = registry_graph(recordings->registry, state->id, stream);
-        if (made == NULL) {
-            return error_set(TUTTI_ERR_SYSTEM, "out of memory to keep book of a graph");
-        }
-        tutti_status status = graph_hold(driver, made, state);
-        if (status != TUTTI_OK) {
-            recorded_break(made, tutti_last_error());
-            return status;
-        }
-        *recorded = made;
-    } else {
-        *recorded = recording->recorded;
+    struct recorded *found = registry_graph(registry, state->id, stream);
+    tutti_status status = TUTTI_OK;
+    if (found == NULL) {
+        return error_set(TUTTI_ERR_SYSTEM, "out of memory to keep book of a graph");
     }
-    if (recording == NULL) {
-        /* The oldest one goes: more captures than these at the same time, taking turns on one lane, are nobody's. */
-        recording = &recordings->kept[recordings->next++ % RECORDINGS_KEPT];
-        *recording = (struct recording){.id = state->id};
+    if (recorded_gone(found)) { /* nothing holds it yet: this is its first call */
+        status = graph_hold(driver, found, state);
     }
-    recording->recorded = *recorded;
-    driver_node last = recording->last[lane];
-    if (last == NULL || depends_already(state, last)) {
-        return TUTTI_OK;
+    driver_node last = found->tails[lane];
+    if (status == TUTTI_OK && last != NULL && !depends_already(state, last)) {
+        status = DRIVER(driver, capture_depend, stream, &last, 1, DRIVER_ADD_DEPENDENCIES);
     }
-    tutti_status status = DRIVER(driver, capture_depend, stream, &last, 1, DRIVER_ADD_DEPENDENCIES);
     if (status != TUTTI_OK) {
-        recorded_break(*recorded, tutti_last_error()); /* the peers' graphs have this call */
+        recorded_break(found, tutti_last_error()); /* the peers' graphs have this call */
+        return status;
     }
-    return status;
+    *recorded = found;
+    return TUTTI_OK;
 }
 
-tutti_status recording_end(const struct driver *driver, struct recordings *recordings, uint32_t lane,
-                           driver_stream stream)
+tutti_status recording_end(const struct driver *driver, struct recorded *recorded, uint32_t lane, driver_stream stream)
 {
     struct stream_state state;
     tutti_status status = recording_look(driver, stream, &state);
-    struct recording *recording = status == TUTTI_OK && state.recording ? recording_find(recordings, state.id) : NULL;
-    if (recording != NULL && state.node_count == 1) {
-        recording->last[lane] = state.nodes[0];
+    if (status == TUTTI_OK && state.recording && state.node_count == 1) {
+        recorded->tails[lane] = state.nodes[0];
     }
     return status;
 }

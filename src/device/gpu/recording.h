@@ -7,27 +7,9 @@
 #ifndef TUTTI_DEVICE_GPU_RECORDING_H
 #define TUTTI_DEVICE_GPU_RECORDING_H
 
-#include <stdatomic.h>
-
 #include "capture/registry.h"
 #include "device/gpu/driver.h"
 #include "device/gpu/gpu_device.h"
-
-#define RECORDINGS_KEPT 8
-
-/* A graph under construction that holds calls of a group. */
-struct recording {
-    uint64_t id; /* the driver's, never reused; 0: none */
-    driver_node last[TUTTI_LANES_MAX];
-    struct recorded *recorded;
-};
-
-/* Those of one group; all zero at first, but for the registry, in which the graphs hold themselves. */
-struct recordings {
-    struct registry *registry;
-    struct recording kept[RECORDINGS_KEPT]; /* the thread that uses the communicator */
-    unsigned next;
-};
 
 struct stream_state {
     bool recording, invalidated;
@@ -42,12 +24,11 @@ tutti_status recording_look(const struct driver *driver, driver_stream stream, s
 
 /* Before the launches of a call on a capturing stream: the graph comes to hold the group's memory, and the stream to depend
  * on the lane's last call in the same graph, on whatever stream that was. *recorded: the graph. */
-tutti_status recording_begin(const struct driver *driver, struct recordings *recordings, uint32_t lane,
+tutti_status recording_begin(const struct driver *driver, struct registry *registry, uint32_t lane,
                              driver_stream stream, const struct stream_state *state, struct recorded **recorded);
 
 /* After them. */
-tutti_status recording_end(const struct driver *driver, struct recordings *recordings, uint32_t lane,
-                           driver_stream stream);
+tutti_status recording_end(const struct driver *driver, struct recorded *recorded, uint32_t lane, driver_stream stream);
 
 /* The same for device.h's group_stream, from outside of the device's context. DRIVER. */
 tutti_status recording_ask(const struct device *device, const void *stream, struct device_stream *out);

@@ -175,8 +175,9 @@ static tutti_status call_eager(struct group *group, const struct operation *oper
     return status != TUTTI_OK ? status : marked;
 }
 
+/* recorded: the graph that the call becomes part of; NULL: none. */
 static tutti_status call_enqueue(struct group *group, const struct operation *operation, const tutti_call *call,
-                                 const struct stream_state *state)
+                                 struct recorded *recorded)
 {
     const struct driver *driver = group->device->driver;
     struct lane *lane = &group->lanes[call->lane];
@@ -184,9 +185,9 @@ static tutti_status call_enqueue(struct group *group, const struct operation *op
         return group->options.status(group->options.user);
     }
     tutti_status status = TUTTI_OK;
-    if (state->recording) {
+    if (recorded != NULL) {
         status = vendor_enqueue(group, operation, lane, call->stream, group->options.timeout_ms);
-        return status == TUTTI_OK ? recording_end(driver, &group->recordings, call->lane, call->stream) : status;
+        return status == TUTTI_OK ? recording_end(driver, recorded, call->lane, call->stream) : status;
     }
     return call_eager(group, operation, call);
 }
@@ -218,21 +219,22 @@ static tutti_status call_run(struct group *group, const struct operation *operat
     const struct driver *driver = group->device->driver;
     struct stream_state state;
     struct recorded *recorded = NULL;
-    tutti_status status = operation_check_memory(group->device, group->options.world, operation, call->stream);
+    /* First the stream: what is wrong with memory of a graph may be that the graph was lost. */
+    tutti_status status = recording_look(driver, call->stream, &state);
+    if (state.invalidated) {
+        registry_invalidated(group->options.registry, state.id, call->stream, operation_call_name(operation));
+    }
     if (status == TUTTI_OK) {
-        status = recording_look(driver, call->stream, &state);
-        if (state.invalidated) {
-            registry_invalidated(group->options.registry, state.id, call->stream, operation_call_name(operation));
-        }
+        status = operation_check_memory(group->device, group->options.world, operation, call->stream);
     }
     if (status == TUTTI_OK && state.recording) {
-        status = recording_begin(driver, &group->recordings, call->lane, call->stream, &state, &recorded);
+        status = recording_begin(driver, group->options.registry, call->lane, call->stream, &state, &recorded);
     }
     if (status != TUTTI_OK) {
         return status; /* nothing has been enqueued */
     }
     (void)pthread_mutex_lock(&group->lock);
-    status = call_enqueue(group, operation, call, &state);
+    status = call_enqueue(group, operation, call, recorded);
     (void)pthread_mutex_unlock(&group->lock);
     if (status != TUTTI_OK) {
         return call_broken(group, operation, status);

@@ -52,7 +52,6 @@ static struct group *group_new(const struct group_options *options, const struct
         return NULL;
     }
     group->options = *options;
-    group->recordings.registry = options->registry;
     group->library = library;
     group->device = options->device;
     gpu_device_retain(group->device);

@@ -78,7 +78,6 @@ struct group {
     uint64_t withdrawn_ns;     /* when that was; 0: it was not */
     _Atomic uint32_t reported; /* an error of the vendor's, or a wait that was too long */
 
-    struct recordings recordings;
     _Atomic uint64_t calls[TUTTI_COLLECTIVE_COUNT];
     _Atomic uint64_t bytes, captured;
     uint64_t written_off; /* bit r: the process of rank r is gone */
