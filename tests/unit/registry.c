@@ -228,6 +228,26 @@ static void never_commits(void)
     registry_free(registry);
 }
 
+/* A capture that is open meanwhile goes on behind the calls that it has. */
+static void open_meanwhile(void)
+{
+    static int node;
+    registry = registry_create(SLOTS);
+    CHECK(registry != NULL, "no memory");
+    struct recorded *open = captured(++captures, streams, 1);
+    uint64_t capture = captures;
+    open->tails[3] = &node;
+    while (registry->forgotten == 0) {
+        recorded_let_go(captured(++captures, streams, CALLS));
+    }
+    struct recorded *other = captured(++captures, streams, 1);
+    struct recorded *later = captured(capture, streams, 1);
+    CHECK(later != open && later->count == 1, "the calls that were given up are the graph's still");
+    CHECK(later->tails[3] == &node && later->tails[0] == NULL, "its order is lost");
+    CHECK(other->tails[3] == NULL, "another graph's node");
+    registry_free(registry);
+}
+
 /* -- captures that fail -------------------------------------------------------------------------------------- */
 
 /* Drivers need not say which capture is invalid: the one whose graph is gone, or one that never came to its first call. */
@@ -258,6 +278,7 @@ int main(void)
 {
     random_programs(ranks_seed());
     never_commits();
+    open_meanwhile();
     doubts(true);
     doubts(false);
     return 0;
