@@ -5,14 +5,17 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+/* Without what exit() runs: other threads may be inside a driver, whose state that would take away. */
 #define CHECK(condition, ...)                                                                                          \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
             fprintf(stderr, "%s:%d: failed: %s: ", __FILE__, __LINE__, #condition);                                    \
             fprintf(stderr, __VA_ARGS__);                                                                              \
             fputc('\n', stderr);                                                                                       \
-            exit(1);                                                                                                   \
+            (void)fflush(NULL);                                                                                        \
+            _exit(1);                                                                                                  \
         }                                                                                                              \
     } while (0)
 
