@@ -130,6 +130,9 @@ int allocation_free(uint64_t address, memory_class kind)
         return graph_memory_vanish(address);
     }
     munmap(reinterpret_cast<void *>(address), (found->second.bytes + 511) / 512 * 512);
+    /* For other processes, too: one that still uses it ends there (SIGBUS). CUDA Driver API, cuIpcOpenMemHandle: freed before the
+     * importing context has closed it "will result in undefined behavior". */
+    (void)ftruncate(found->second.fd, 0);
     close(found->second.fd);
     memories.allocations.erase(found);
     return SUCCESS;
