@@ -84,6 +84,24 @@ static uint64_t map_file(int fd, size_t bytes)
     return memory == MAP_FAILED ? 0 : reinterpret_cast<uint64_t>(memory);
 }
 
+static int place(uint64_t address, size_t bytes, int protection, int flags, int fd)
+{
+    void *there = reinterpret_cast<void *>(address);
+    return mmap(there, (bytes + 511) / 512 * 512, protection, flags | MAP_FIXED, fd, 0) == there ? SUCCESS
+                                                                                                 : OUT_OF_MEMORY;
+}
+
+/* Every other address comes back soon, as it does from a driver: what remembers it must not take the new memory for the old. The rest never
+ * do: who still uses one meets a fault. */
+static void address_end(uint64_t address, size_t bytes)
+{
+    static uint64_t ended;
+    if (++ended % 2 != 0 ||
+        place(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1) != SUCCESS) {
+        munmap(reinterpret_cast<void *>(address), (bytes + 511) / 512 * 512);
+    }
+}
+
 /* -- plain ----------------------------------------------------------------------------------------- */
 
 int allocation_make(uint64_t *address, size_t bytes, memory_class kind)
@@ -129,7 +147,7 @@ int allocation_free(uint64_t address, memory_class kind)
     if (found->second.kind == memory_class::graph) {
         return graph_memory_vanish(address);
     }
-    munmap(reinterpret_cast<void *>(address), (found->second.bytes + 511) / 512 * 512);
+    address_end(address, found->second.bytes);
     /* For other processes, too: one that still uses it ends there (SIGBUS). CUDA Driver API, cuIpcOpenMemHandle: freed before the
      * importing context has closed it "will result in undefined behavior". */
     (void)ftruncate(found->second.fd, 0);
@@ -139,13 +157,6 @@ int allocation_free(uint64_t address, memory_class kind)
 }
 
 /* -- of graphs: no answer before the first launch, and none that names a pool or a handle (H100, driver 580) ------------ */
-
-static int place(uint64_t address, size_t bytes, int protection, int flags, int fd)
-{
-    void *there = reinterpret_cast<void *>(address);
-    return mmap(there, (bytes + 511) / 512 * 512, protection, flags | MAP_FIXED, fd, 0) == there ? SUCCESS
-                                                                                                 : OUT_OF_MEMORY;
-}
 
 int graph_memory_reserve(uint64_t *address, size_t bytes, int ordinal)
 {
@@ -281,7 +292,7 @@ int ipc_close(uint64_t address)
     if (found == memories.allocations.end() || found->second.kind != memory_class::imported) {
         return INVALID_VALUE;
     }
-    munmap(reinterpret_cast<void *>(address), (found->second.bytes + 511) / 512 * 512);
+    address_end(address, found->second.bytes);
     close(found->second.fd);
     memories.allocations.erase(found);
     return SUCCESS;
@@ -401,7 +412,7 @@ int vmm_unreserve(uint64_t address, size_t bytes)
     if (found == memories.reservations.end() || found->second != bytes || allocation_at(address, &start) != nullptr) {
         return INVALID_VALUE;
     }
-    munmap(reinterpret_cast<void *>(address), bytes);
+    address_end(address, bytes);
     memories.reservations.erase(found);
     return SUCCESS;
 }
