@@ -190,8 +190,8 @@ TUTTI_API tutti_status tutti_comm_status(tutti_comm *comm);
 TUTTI_API tutti_status tutti_comm_abort(tutti_comm *comm);
 
 /* Before this rank does something long (a compilation, a load): peers that wait for this rank's
- * next collective grant it `more_ms` on top of their timeout. Ends with that collective, or with a commit. On
- * GPUs the host does not see replays: one that follows does not end it, the next call that is enqueued does. */
+ * next collective grant it `more_ms` on top of their timeout. Ends with that collective, or with another call that
+ * all ranks make (a split, a commit). On GPUs the host does not see replays: they do not end it. */
 TUTTI_API tutti_status tutti_comm_extend_deadline(tutti_comm *comm, uint32_t more_ms);
 
 typedef struct tutti_comm_info_t {

@@ -56,6 +56,7 @@ struct recorded {
     uint64_t session;   /* in which; 0: none */
     uint32_t count;
     bool pending; /* not seen by a commit */
+    bool held;    /* the backend has taken its hold on the graph */
     bool broken;  /* its capture has failed: `why` */
     char why[RECORDED_WHY_BYTES];
     /* An invalidated capture that the driver did not name: it is this graph's if that is destroyed, else another one, which this

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Forks and joins by events: the graph holds every branch, and runs it in capture order. */
+/* Forks and joins by events: the graph holds every branch, and runs what they order in that order; the host's graphs run all of it in the
+ * order of capture. */
 #include "harness/journal.h"
 #include "tutti/host.h"
 
@@ -46,7 +47,13 @@ static void diamond(void)
     enqueue(a, 4);
     tutti_host_graph *graph = end(4, 5); /* 1-2, 1-3, and 4 behind 1, 2 and 3 */
     CHECK_OK(tutti_host_graph_launch(graph, NULL));
-    JOURNAL_EXPECT("a diamond", 1, 2, 3, 4);
+    if (ON_DEVICES) {
+        JOURNAL_HOLDS("a diamond", 1, 2, 4);
+        JOURNAL_HOLDS("a diamond", 1, 3, 4);
+        journal_end(4, "a diamond");
+    } else {
+        JOURNAL_EXPECT("a diamond", 1, 2, 3, 4);
+    }
     tutti_host_graph_destroy(graph);
 }
 
@@ -80,7 +87,13 @@ static void snapshot(void)
     enqueue(a, 5);
     tutti_host_graph *graph = end(5, 5); /* 1-2, 2-3, 1-4, and 5 behind 3 and 4 */
     CHECK_OK(tutti_host_graph_launch(graph, NULL));
-    JOURNAL_EXPECT("a snapshot", 1, 2, 3, 4, 5);
+    if (ON_DEVICES) {
+        JOURNAL_HOLDS("a snapshot", 1, 2, 3, 5);
+        JOURNAL_HOLDS("a snapshot", 1, 4, 5);
+        journal_end(5, "a snapshot");
+    } else {
+        JOURNAL_EXPECT("a snapshot", 1, 2, 3, 4, 5);
+    }
     tutti_host_graph_destroy(graph);
 }
 

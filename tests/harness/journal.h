@@ -54,6 +54,29 @@ static inline void journal_expect(const int *numbers, int count, const char *wha
     (void)pthread_mutex_unlock(&journal.mutex);
 }
 
+/* Fails unless these numbers have been written since the last journal_expect or journal_end, in this order, whatever lies between. */
+static inline void journal_holds(const int *numbers, int count, const char *what)
+{
+    int found = 0;
+    (void)pthread_mutex_lock(&journal.mutex);
+    for (int at = 0; at < journal.count && found < count; at++) {
+        found += journal.items[at] == numbers[found];
+    }
+    (void)pthread_mutex_unlock(&journal.mutex);
+    CHECK(found == count, "%s: %d did not run, or too early", what, numbers[found]);
+}
+
+/* Fails unless so many were; then forgets them. */
+static inline void journal_end(int count, const char *what)
+{
+    (void)pthread_mutex_lock(&journal.mutex);
+    CHECK(journal.count == count, "%s: %d ran instead of %d", what, journal.count, count);
+    journal.count = 0;
+    (void)pthread_mutex_unlock(&journal.mutex);
+}
+
+#define JOURNAL_HOLDS(what, ...)                                                                                       \
+    journal_holds((const int[]){__VA_ARGS__}, (int)(sizeof((const int[]){__VA_ARGS__}) / sizeof(int)), what)
 #define JOURNAL_EXPECT(what, ...)                                                                                      \
     journal_expect((const int[]){__VA_ARGS__}, (int)(sizeof((const int[]){__VA_ARGS__}) / sizeof(int)), what)
 

@@ -9,6 +9,7 @@
 #include "harness/gpu.h"
 #include "harness/ranks.h"
 #include "harness/verdicts.h"
+#include "simgpu/tell.h"
 
 #define COUNT 64
 
@@ -109,6 +110,29 @@ static void invalidated(const char *words)
     tutti_comm_destroy(comm);
 }
 
+/* A graph cannot be held: that call is refused, and the next one of the same capture holds it. */
+static void unheld(const char *words)
+{
+    tutti_comm *comm = NULL;
+    CHECK_OK(create(0, 1, NULL, &comm));
+    gpu_use(backend, 0);
+    unsigned char *memory = gpu_alloc(2 * COUNT * sizeof(float));
+    tutti_call call = {.struct_bytes = sizeof(call), .stream = gpu_stream_create()};
+    gpu_capture_begin(call.stream, GPU_CAPTURE_THREAD_LOCAL);
+    for (int turn = 0; turn < 2; turn++) {
+        tutti_status status =
+            tutti_all_reduce(comm, memory, memory + COUNT * sizeof(float), COUNT, TUTTI_F32, TUTTI_SUM, &call);
+        CHECK(status == (turn == 0 ? TUTTI_ERR_DRIVER : TUTTI_OK), "call %d: %s", turn, tutti_last_error());
+        CHECK(strstr(tutti_last_error(), words) != NULL, "\"%s\" lacks \"%s\"", tutti_last_error(), words);
+    }
+    gpu_graph graph = gpu_capture_end(call.stream);
+    gpu_graph_launch(graph, call.stream);
+    gpu_stream_wait(call.stream);
+    CHECK(launches().all == 1 && launches().holding == 1, "a graph that nothing holds");
+    gpu_graph_destroy(graph);
+    tutti_comm_destroy(comm);
+}
+
 /* -- two ranks, one of which has the fault ----------------------------------------------------------------- */
 
 struct scene {
@@ -172,6 +196,9 @@ int main(void)
     apart("SIMGPU_FAULTS", faults, failing_launch, launch);
     (void)snprintf(faults, sizeof(faults), "%s@1=invalidate", launch);
     apart("SIMGPU_FAULTS", faults, invalidated, "tutti_all_reduce");
+    const char *hold = call_of("cuGraphRetainUserObject", "hipGraphRetainUserObject");
+    (void)snprintf(faults, sizeof(faults), "%s@1=2", hold);
+    apart("SIMGPU_FAULTS", faults, unheld, hold);
     two_ranks();
     return 0;
 }

@@ -5,52 +5,13 @@
  * captures while the runner captures. What was held is given back as soon as the graphs are gone, by a release, by the end of the runner or
  * of its communicator, and where any driver call of a capture fails on one rank.
  */
-#include <dlfcn.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "harness/check.h"
 #include "harness/gpu_engine.h"
+#include "simgpu/tell.h"
 
 static const size_t sizes[] = {2, 4, 8};
-
-static bool is_cuda(void)
-{
-    const char *named = getenv("TUTTI_TEST_GPU");
-    return named == NULL || strcmp(named, "cuda") == 0;
-}
-
-/* -- the simulated driver ---------------------------------------------------------------------------------------------- */
-
-struct launches {
-    uint64_t all, holding;
-};
-
-static void *driver_entry(const char *name)
-{
-    void *library = dlopen(getenv(is_cuda() ? "TUTTI_CUDA_LIBRARY" : "TUTTI_HIP_LIBRARY"), RTLD_NOW | RTLD_LOCAL);
-    void *entry = library != NULL ? dlsym(library, name) : NULL;
-    CHECK(entry != NULL, "no %s", name);
-    return entry;
-}
-
-static struct launches launches(void)
-{
-    void (*ask)(uint64_t * all, uint64_t * holding);
-    void *entry = driver_entry("simgpu_launches");
-    struct launches found;
-    memcpy(&ask, &entry, sizeof(ask));
-    ask(&found.all, &found.holding);
-    return found;
-}
-
-static uint64_t fault_set(const char *text)
-{
-    uint64_t (*set)(const char *text);
-    void *entry = driver_entry("simgpu_fault");
-    memcpy(&set, &entry, sizeof(set));
-    return set(text);
-}
 
 static void launches_grew(const struct launches *before, uint64_t all, uint64_t holding, const char *what)
 {

@@ -78,8 +78,9 @@ tutti_status recording_begin(const struct driver *driver, struct registry *regis
     if (found == NULL) {
         return error_set(TUTTI_ERR_SYSTEM, "out of memory to keep book of a graph");
     }
-    if (recorded_gone(found)) { /* nothing holds it yet: this is its first call */
+    if (!found->held) {
         status = graph_hold(driver, found, state);
+        found->held = status == TUTTI_OK;
     }
     driver_node last = found->tails[lane];
     if (status == TUTTI_OK && last != NULL && !depends_already(state, last)) {

@@ -214,18 +214,28 @@ static void call_count(struct group *group, const struct operation *operation, b
     atomic_fetch_add_explicit(&group->bytes, operation->count * choice_unit_bytes(operation), memory_order_relaxed);
 }
 
+/* What the stream does. A capture that was lost is noted: the next commit speaks of it. */
+static tutti_status stream_look(const struct group *group, const struct operation *operation, const tutti_call *call,
+                                struct stream_state *state)
+{
+    tutti_status status = recording_look(group->device->driver, call->stream, state);
+    if (state->invalidated) {
+        registry_invalidated(group->options.registry, state->id, call->stream, operation_call_name(operation));
+    }
+    return status;
+}
+
 static tutti_status call_run(struct group *group, const struct operation *operation, const tutti_call *call)
 {
     const struct driver *driver = group->device->driver;
     struct stream_state state;
     struct recorded *recorded = NULL;
-    /* First the stream: what is wrong with memory of a graph may be that the graph was lost. */
-    tutti_status status = recording_look(driver, call->stream, &state);
-    if (state.invalidated) {
-        registry_invalidated(group->options.registry, state.id, call->stream, operation_call_name(operation));
+    tutti_status status = operation_check_memory(group->device, group->options.world, operation, call->stream);
+    if (status == TUTTI_ERR_CAPTURE) { /* it may be memory of the graph that was lost: the stream says more */
+        (void)stream_look(group, operation, call, &state);
     }
     if (status == TUTTI_OK) {
-        status = operation_check_memory(group->device, group->options.world, operation, call->stream);
+        status = stream_look(group, operation, call, &state);
     }
     if (status == TUTTI_OK && state.recording) {
         status = recording_begin(driver, group->options.registry, call->lane, call->stream, &state, &recorded);

@@ -91,13 +91,13 @@ static int place(uint64_t address, size_t bytes, int protection, int flags, int 
                                                                                                  : OUT_OF_MEMORY;
 }
 
-/* Every other address comes back soon, as it does from a driver: what remembers it must not take the new memory for the old. The rest never
+/* Half of the addresses come back soon, as it does from a driver: what remembers it must not take the new memory for the old. The rest never
  * do: who still uses one meets a fault. */
 static void address_end(uint64_t address, size_t bytes)
 {
     static uint64_t ended;
-    if (++ended % 2 != 0 ||
-        place(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1) != SUCCESS) {
+    bool retires = (++ended * 0x9e3779b97f4a7c15u >> 62 & 1) != 0; /* without a pattern */
+    if (!retires || place(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1) != SUCCESS) {
         munmap(reinterpret_cast<void *>(address), (bytes + 511) / 512 * 512);
     }
 }
@@ -150,7 +150,9 @@ int allocation_free(uint64_t address, memory_class kind)
     address_end(address, found->second.bytes);
     /* For other processes, too: one that still uses it ends there (SIGBUS). CUDA Driver API, cuIpcOpenMemHandle: freed before the
      * importing context has closed it "will result in undefined behavior". */
-    (void)ftruncate(found->second.fd, 0);
+    if (ftruncate(found->second.fd, 0) != 0) {
+        perror("ftruncate");
+    }
     close(found->second.fd);
     memories.allocations.erase(found);
     return SUCCESS;
@@ -269,7 +271,7 @@ int ipc_import(uint64_t *address, const uint8_t handle[64])
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)payload.process, (int)payload.fd);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     struct stat facts;
-    if (fd < 0 || fstat(fd, &facts) != 0 || facts.st_ino != payload.inode) {
+    if (fd < 0 || fstat(fd, &facts) != 0 || facts.st_ino != payload.inode || (uint64_t)facts.st_size < payload.bytes) {
         if (fd >= 0) {
             close(fd);
         }

@@ -8,8 +8,8 @@
  *   names_cuda.cpp, names_hip.cpp   the vendors' functions
  *
  * Device memory is memory of the process with a memfd behind it, so that handles really cross processes. A stream is a
- * thread, and a launch runs the kernel's source on fibers there. Results are the vendors' numbers, on which both
- * agree for what is used here.
+ * thread, and so is each further branch of a graph that runs; a launch runs the kernel's source on fibers there. Results are
+ * the vendors' numbers, on which both agree for what is used here.
  *
  * The environment:
  *   SIMGPU_DEVICES          how many there are; 8
@@ -161,7 +161,8 @@ int vmm_access(uint64_t address, size_t bytes, int ordinal, bool writes);
 
 /* -- stream.cpp ------------------------------------------------------------------------------------ */
 
-/* What a stream does next. `work` runs on the stream's thread, without the lock, and returns a result. */
+/* What a stream does next. `work` runs on the stream's thread, without the lock, and returns a result. In a branch of a graph it runs on
+ * another thread, with a queue that has a device and a machine and nothing else. */
 typedef std::function<int(struct queue &queue)> work;
 struct task {
     work body;
@@ -191,6 +192,8 @@ struct queue {
     struct machine *machine; /* the worker's */
     struct capture *capture;
     std::vector<struct node *> frontier; /* what the next captured node depends on */
+    /* The same, as capture_info has told it: gone with the next call for the stream (cuStreamGetCaptureInfo). */
+    std::unique_ptr<struct node *[]> told;
 };
 
 struct event {

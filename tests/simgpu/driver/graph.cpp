@@ -54,7 +54,7 @@ struct run {
     int failed = SUCCESS; /* the first failure; what comes after it is left out */
 };
 
-/* A node goes on with the branch that ends in one that it depends on, if there is such. */
+/* A node goes on with the branch that ends in one that it depends on, if there is one. */
 static void branches_find(struct run &run)
 {
     std::map<const struct node *, size_t> ends; /* a branch's last node, and its number */

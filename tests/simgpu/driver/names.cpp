@@ -213,7 +213,9 @@ int capture_info(void *stream, bool names_invalid, int *status, uint64_t *id, vo
             *graph = capture->graph;
         }
         if (nodes != nullptr) {
-            *nodes = reinterpret_cast<void *const *>(queue->frontier.data());
+            queue->told.reset(new struct node *[queue->frontier.size()]);
+            std::copy(queue->frontier.begin(), queue->frontier.end(), queue->told.get());
+            *nodes = reinterpret_cast<void *const *>(queue->told.get());
             *count = queue->frontier.size();
         }
     }

@@ -114,6 +114,9 @@ struct queue *queue_find(void *handle, int *result)
         *result = queue->device->failed;
         return nullptr;
     }
+    if (queue != nullptr) {
+        queue->told.reset();
+    }
     return queue;
 }
 
