@@ -479,6 +479,22 @@ static void while_capturing(struct rank *self)
 
 /* -- ranks ----------------------------------------------------------------------------------------------------------- */
 
+/* Allocations as an engine makes them for a whole model: their length does not fit 32 bits, or would be 0 there. */
+static void large(struct rank *self)
+{
+    const size_t used = (elements() * sizeof(float) + 255) / 256 * 256;
+    const size_t sizes[] = {(size_t)4 << 30, ((size_t)4 << 30) + 2 * used};
+    for (int index = 0; index < 2; index++) {
+        step(self);
+        unsigned char *memory = gpu_alloc(sizes[index]);
+        step(self);
+        reduce_and_verify(self, memory, memory + sizes[index] - used, "an allocation of 4 GiB");
+        step(self);
+        gpu_free(memory);
+        step(self);
+    }
+}
+
 static void rank_open(struct rank *self)
 {
     self->device = self->rank % self->scene->devices;
@@ -517,6 +533,7 @@ static void run_rank(int rank, int world, const char *rendezvous, void *user)
     step(&self);
     symmetric(&self);
     while_capturing(&self);
+    large(&self);
     every_kind(&self);
     other_kind_on_each_rank(&self);
     memory_of_graphs(&self);

@@ -217,6 +217,8 @@ struct driver {
     driver_result (*copy_to_host)(void *to, driver_address from, size_t bytes, driver_stream stream);
     driver_result (*copy_to_device)(driver_address to, const void *from, size_t bytes, driver_stream stream);
     driver_result (*pointer_attributes)(unsigned count, int *attributes, void **values, driver_address address);
+    /* Of the allocation, where the attributes do not tell its whole length; NULL: they do. */
+    driver_result (*address_range)(driver_address *start, size_t *bytes, driver_address address);
 
     driver_result (*memory_info)(size_t *free_bytes, size_t *all_bytes); /* of the current device */
 

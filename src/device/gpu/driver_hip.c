@@ -45,6 +45,7 @@ static const struct driver_symbol symbols[] = {
     NEEDED(copy_to_host, "hipMemcpyDtoHAsync"),
     NEEDED(copy_to_device, "hipMemcpyHtoDAsync"),
     NEEDED(pointer_attributes, "hipDrvPointerGetAttributes"),
+    NEEDED(address_range, "hipMemGetAddressRange"),
     NEEDED(memory_info, "hipMemGetInfo"),
     NEEDED(stream_create, "hipStreamCreateWithFlags"),
     NEEDED(stream_destroy, "hipStreamDestroy"),

@@ -30,6 +30,17 @@ static const int questions[ANSWER_COUNT] = {
     [POOL] = DRIVER_POINTER_POOL,
 };
 
+/* ROCm's runtime answers RANGE_SIZE with the lower 32 bits of it. */
+static void ask_range(const struct driver *driver, uint64_t address, uint64_t answers[ANSWER_COUNT])
+{
+    driver_address start = 0;
+    size_t bytes = 0;
+    if (driver->address_range != NULL && driver->address_range(&start, &bytes, address) == 0) {
+        answers[START] = start;
+        answers[BYTES] = bytes;
+    }
+}
+
 static tutti_status ask(const struct device *device, uint64_t address, unsigned count, uint64_t answers[ANSWER_COUNT])
 {
     int asked[ANSWER_COUNT];
@@ -39,7 +50,11 @@ static tutti_status ask(const struct device *device, uint64_t address, unsigned 
         answers[index] = 0;
         places[index] = &answers[index];
     }
-    return DRIVER(device->driver, pointer_attributes, count, asked, places, address);
+    tutti_status status = DRIVER(device->driver, pointer_attributes, count, asked, places, address);
+    if (status == TUTTI_OK) {
+        ask_range(device->driver, address, answers);
+    }
+    return status;
 }
 
 static bool unknown(const struct device *device, const uint64_t answers[ANSWER_COUNT])

@@ -83,8 +83,8 @@ bool pointer_answer(int attribute, uint64_t address, void *place)
     case 11:
         put<uint64_t>(place, answer.start);
         return true;
-    case 12:
-        put<uint64_t>(place, answer.bytes);
+    case 12: /* HIP's runtime writes the lower half (clr, hipPointerGetAttributes) */
+        driver_is_hip ? put<uint32_t>(place, (uint32_t)answer.bytes) : put<uint64_t>(place, answer.bytes);
         return true;
     case 13: /* mapped */
         put<uint8_t>(place, answer.type != 0);

@@ -295,6 +295,18 @@ EXPORT int hipDrvPointerGetAttributes(unsigned count, int *attributes, void **pl
     return SUCCESS;
 }
 
+EXPORT int hipMemGetAddressRange(uint64_t *start, size_t *bytes, uint64_t address)
+{
+    ENTER();
+    const struct simgpu::memory_answer answer = simgpu::allocation_ask(address);
+    if (answer.type == 0) {
+        return NOT_FOUND;
+    }
+    *start = answer.start;
+    *bytes = answer.bytes;
+    return SUCCESS;
+}
+
 /* -- streams and events ------------------------------------------------------------------------------ */
 
 EXPORT int hipStreamCreateWithFlags(void **stream, unsigned flags)
