@@ -133,7 +133,7 @@ int allocation_free(uint64_t address, memory_class kind)
     bool host = kind == memory_class::host;
     if (found == memories.allocations.end() || (found->second.kind == memory_class::host) != host ||
         found->second.kind == memory_class::vmm || found->second.kind == memory_class::imported) {
-        return INVALID_VALUE;
+        driver_misused("a free of memory");
     }
     int unsafe = capture_check_unsafe();
     if (unsafe != 0) {
@@ -142,7 +142,7 @@ int allocation_free(uint64_t address, memory_class kind)
     device_drain(*device_at(found->second.ordinal), held); /* the vendors' frees wait, too */
     found = memories.allocations.find(address);
     if (found == memories.allocations.end()) {
-        return INVALID_VALUE; /* freed twice, at the same time */
+        driver_misused("a second free, at the same time, of memory");
     }
     if (found->second.kind == memory_class::graph) {
         return graph_memory_vanish(address);
@@ -292,7 +292,7 @@ int ipc_close(uint64_t address)
     guard held(driver_lock);
     auto found = memories.allocations.find(address);
     if (found == memories.allocations.end() || found->second.kind != memory_class::imported) {
-        return INVALID_VALUE;
+        driver_misused("a close of an IPC handle's memory");
     }
     address_end(address, found->second.bytes);
     close(found->second.fd);
@@ -348,7 +348,7 @@ int vmm_release(uint64_t memory)
     guard held(driver_lock);
     struct physical *physical = physical_of(memory);
     if (physical == nullptr) {
-        return INVALID_VALUE;
+        driver_misused("a release of a memory handle");
     }
     physical_drop(physical);
     return SUCCESS;
@@ -412,7 +412,7 @@ int vmm_unreserve(uint64_t address, size_t bytes)
     auto found = memories.reservations.find(address);
     uint64_t start = 0;
     if (found == memories.reservations.end() || found->second != bytes || allocation_at(address, &start) != nullptr) {
-        return INVALID_VALUE;
+        driver_misused("a free of addresses, mapped or of another length or");
     }
     address_end(address, bytes);
     memories.reservations.erase(found);
@@ -457,7 +457,7 @@ int vmm_unmap(uint64_t address, size_t bytes)
     auto found = memories.allocations.find(address);
     if (found == memories.allocations.end() || found->second.kind != memory_class::vmm ||
         found->second.bytes != bytes) {
-        return INVALID_VALUE;
+        driver_misused("an unmapping");
     }
     mmap(reinterpret_cast<void *>(address), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
          -1, 0);

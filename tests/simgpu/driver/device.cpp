@@ -292,4 +292,10 @@ bool handle_is(const void *handle)
     return state.handles.count(handle) != 0;
 }
 
+void driver_misused(const char *what)
+{
+    fprintf(stderr, "simulated driver: %s that is not there\n", what);
+    abort();
+}
+
 } // namespace simgpu

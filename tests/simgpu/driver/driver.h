@@ -120,6 +120,9 @@ void handle_add(const void *handle);
 void handle_remove(const void *handle);
 bool handle_is(const void *handle);
 
+/* Something is given back that is not there, or no more. The vendors' drivers leave undefined what comes of it: here the program ends. */
+[[noreturn]] void driver_misused(const char *what);
+
 /* -- allocation.cpp -------------------------------------------------------------------------------- */
 
 enum class memory_class { plain, vmm, pool, graph, managed, host, imported };

@@ -277,7 +277,7 @@ int event_drop(void *event)
 {
     guard held(driver_lock);
     if (!handle_is(event)) {
-        return INVALID_HANDLE;
+        driver_misused("the end of an event");
     }
     handle_remove(event);
     delete static_cast<struct event *>(event);
@@ -359,7 +359,7 @@ int graph_drop(void *graph)
     {
         guard held(driver_lock);
         if (!handle_is(graph)) {
-            return INVALID_HANDLE;
+            driver_misused("the end of a graph");
         }
         handle_remove(graph);
     }
@@ -372,7 +372,7 @@ int executable_drop(void *executable)
     {
         guard held(driver_lock);
         if (!handle_is(executable)) {
-            return INVALID_HANDLE;
+            driver_misused("the end of an executable graph");
         }
         handle_remove(executable);
         struct executable *gone = static_cast<struct executable *>(executable);
@@ -414,7 +414,7 @@ int handle_drop(void *module)
 {
     guard held(driver_lock);
     if (!handle_is(module)) {
-        return INVALID_HANDLE;
+        driver_misused("the end of a module");
     }
     handle_remove(module);
     delete static_cast<char *>(module);
