@@ -189,9 +189,8 @@ int graph_node_memory(void *handle, void *parameters)
     return SUCCESS;
 }
 
-/* `names_invalid`: whether the vendor says which capture it is that has been invalidated. */
-int capture_info(void *stream, bool names_invalid, int *status, uint64_t *id, void **graph, void *const **nodes,
-                 size_t *count)
+/* Neither vendor says which capture it is that has been invalidated (H100, driver 580; clr, hipStreamGetCaptureInfo_v2). */
+int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count)
 {
     guard held(driver_lock);
     int result = SUCCESS;
@@ -205,7 +204,7 @@ int capture_info(void *stream, bool names_invalid, int *status, uint64_t *id, vo
     }
     const struct capture *capture = queue->capture;
     *status = capture == nullptr ? 0 : capture->invalidated ? 2 : 1;
-    if (capture != nullptr && (names_invalid || !capture->invalidated)) {
+    if (*status == 1) {
         *id = capture->id;
     }
     if (*status == 1) {

@@ -54,8 +54,7 @@ int submit_fill(struct queue &queue, guard &held, uint64_t address, uint32_t wor
 int submit_call(struct queue &queue, guard &held, void (*function)(void *), void *argument);
 int submit_copy(struct queue &queue, guard &held, void *to, const void *from, size_t bytes);
 
-int capture_info(void *stream, bool names_invalid, int *status, uint64_t *id, void **graph, void *const **nodes,
-                 size_t *count);
+int capture_info(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count);
 int capture_depend(void *stream, void **nodes, size_t count, unsigned flags);
 /* The stream-ordered calls: nodes of a graph where the stream captures. */
 int pool_alloc(uint64_t *address, size_t bytes, void *stream);

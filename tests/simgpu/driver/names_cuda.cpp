@@ -483,7 +483,7 @@ EXPORT int cuStreamGetCaptureInfo_v2(void *stream, int *status, uint64_t *id, vo
                                      size_t *count)
 {
     ENTER();
-    return capture_info(stream, false, status, id, graph, nodes, count);
+    return capture_info(stream, status, id, graph, nodes, count);
 }
 
 EXPORT int cuStreamGetCaptureInfo_v3(void *stream, int *status, uint64_t *id, void **graph, void *const **nodes,
@@ -493,7 +493,7 @@ EXPORT int cuStreamGetCaptureInfo_v3(void *stream, int *status, uint64_t *id, vo
     if (edges != nullptr) {
         *edges = nullptr;
     }
-    return capture_info(stream, false, status, id, graph, nodes, count);
+    return capture_info(stream, status, id, graph, nodes, count);
 }
 
 EXPORT int cuStreamUpdateCaptureDependencies(void *stream, void **nodes, size_t count, unsigned flags)

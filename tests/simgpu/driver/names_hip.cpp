@@ -389,7 +389,7 @@ EXPORT int hipStreamGetCaptureInfo_v2(void *stream, int *status, uint64_t *id, v
                                       size_t *count)
 {
     ENTER();
-    return capture_info(stream, true, status, id, graph, nodes, count);
+    return capture_info(stream, status, id, graph, nodes, count);
 }
 
 EXPORT int hipStreamUpdateCaptureDependencies(void *stream, void **nodes, size_t count, unsigned flags)
