@@ -231,14 +231,12 @@ static tutti_status call_refused(const struct group *group, const struct operati
         tutti_last_error());
 }
 
-/* What the stream does. A capture that was lost is noted: the next commit speaks of it. */
+/* What the stream does. */
 static tutti_status stream_look(const struct group *group, const struct operation *operation, const tutti_call *call,
                                 struct stream_state *state)
 {
-    tutti_status status = recording_look(group->device->driver, call->stream, state);
-    if (state->invalidated) {
-        registry_invalidated(group->options.registry, state->id, call->stream, operation_call_name(operation));
-    }
+    tutti_status status = recording_look_for(group->device->driver, group->options.registry, call->stream,
+                                             operation_call_name(operation), state);
     return status == TUTTI_OK ? TUTTI_OK : call_refused(group, operation, call, status);
 }
 

@@ -33,6 +33,16 @@ tutti_status recording_look(const struct driver *driver, driver_stream stream, s
     return status;
 }
 
+tutti_status recording_look_for(const struct driver *driver, struct registry *registry, driver_stream stream,
+                                const char *call, struct stream_state *state)
+{
+    tutti_status status = recording_look(driver, stream, state);
+    if (state->invalidated) {
+        registry_invalidated(registry, state->id, stream, call);
+    }
+    return status;
+}
+
 /* On a thread of the driver's, when the last graph of a capture is gone, with all that was instantiated from it. */
 static void graph_gone(void *recorded)
 {

@@ -22,6 +22,10 @@ struct stream_state {
 /* CAPTURE if the stream cannot take work: its capture was invalidated (`invalidated` says so), or another one forbids it. */
 tutti_status recording_look(const struct driver *driver, driver_stream stream, struct stream_state *state);
 
+/* The same before a call of that name (static storage): a capture that was lost is noted, and the next commit speaks of it. */
+tutti_status recording_look_for(const struct driver *driver, struct registry *registry, driver_stream stream,
+                                const char *call, struct stream_state *state);
+
 /* Before the launches of a call on a capturing stream: the graph comes to hold the group's memory, and the stream to depend
  * on the lane's last call in the same graph, on whatever stream that was. *recorded: the graph. */
 tutti_status recording_begin(const struct driver *driver, struct registry *registry, uint32_t lane,

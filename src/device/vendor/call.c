@@ -214,31 +214,22 @@ static void call_count(struct group *group, const struct operation *operation, b
     atomic_fetch_add_explicit(&group->bytes, operation->count * choice_unit_bytes(operation), memory_order_relaxed);
 }
 
-/* What the stream does. A capture that was lost is noted: the next commit speaks of it. */
-static tutti_status stream_look(const struct group *group, const struct operation *operation, const tutti_call *call,
-                                struct stream_state *state)
-{
-    tutti_status status = recording_look(group->device->driver, call->stream, state);
-    if (state->invalidated) {
-        registry_invalidated(group->options.registry, state->id, call->stream, operation_call_name(operation));
-    }
-    return status;
-}
-
 static tutti_status call_run(struct group *group, const struct operation *operation, const tutti_call *call)
 {
     const struct driver *driver = group->device->driver;
+    const char *name = operation_call_name(operation);
+    struct registry *registry = group->options.registry;
     struct stream_state state;
     struct recorded *recorded = NULL;
     tutti_status status = operation_check_memory(group->device, group->options.world, operation, call->stream);
     if (status == TUTTI_ERR_CAPTURE) { /* it may be memory of the graph that was lost: the stream says more */
-        (void)stream_look(group, operation, call, &state);
+        (void)recording_look_for(driver, registry, call->stream, name, &state);
     }
     if (status == TUTTI_OK) {
-        status = stream_look(group, operation, call, &state);
+        status = recording_look_for(driver, registry, call->stream, name, &state);
     }
     if (status == TUTTI_OK && state.recording) {
-        status = recording_begin(driver, group->options.registry, call->lane, call->stream, &state, &recorded);
+        status = recording_begin(driver, registry, call->lane, call->stream, &state, &recorded);
     }
     if (status != TUTTI_OK) {
         return status; /* nothing has been enqueued */
@@ -251,7 +242,7 @@ static tutti_status call_run(struct group *group, const struct operation *operat
     }
     if (recorded != NULL) {
         struct ticket_grant grant;
-        registry_take(group->options.registry, recorded, operation, call->lane, false, &grant);
+        registry_take(registry, recorded, operation, call->lane, false, &grant);
     }
     call_count(group, operation, state.recording);
     if (!state.recording) { /* else no peer has waited for it yet */

@@ -91,7 +91,7 @@ static int place(uint64_t address, size_t bytes, int protection, int flags, int 
                                                                                                  : OUT_OF_MEMORY;
 }
 
-/* Half of the addresses come back soon, as it does from a driver: what remembers it must not take the new memory for the old. The rest never
+/* Half of the addresses come back soon, as they do from a driver: who remembers one must not take the new memory for the old. The rest never
  * do: who still uses one meets a fault. */
 static void address_end(uint64_t address, size_t bytes)
 {
