@@ -70,55 +70,49 @@ static tutti_status vmm_create(const struct device *device, size_t bytes, struct
         return status;
     }
     status = vmm_map(device, memory, rounded, &address);
-    (void)driver->memory_release(memory); /* the mapping keeps it */
-    if (status == TUTTI_OK) {
-        *arena = (struct arena){ARENA_VMM, address, rounded, ARENA_OWN, 0};
+    if (status != TUTTI_OK) {
+        (void)driver->memory_release(memory);
+        return status;
     }
-    return status;
+    *arena = (struct arena){ARENA_VMM, address, rounded, ARENA_OWN, memory};
+    return TUTTI_OK;
 }
 
 static tutti_status vmm_export(const struct device *device, const struct arena *arena, int *fd)
 {
-    const struct driver *driver = device->driver;
-    driver_memory memory = arena->memory;
-    tutti_status status = TUTTI_OK;
-    if (arena->memory == 0) {
-        status = DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)arena->address);
-    }
-    if (status != TUTTI_OK) {
-        return status;
-    }
     int made = -1;
-    status = DRIVER(driver, memory_export, &made, memory, DRIVER_HANDLE_FD, 0);
-    if (arena->memory == 0) {
-        (void)driver->memory_release(memory);
-    }
+    tutti_status status = DRIVER(device->driver, memory_export, &made, arena->memory, DRIVER_HANDLE_FD, 0);
     if (status == TUTTI_OK) {
         *fd = made;
     }
     return status;
 }
 
-static tutti_status vmm_import(const struct device *device, const struct arena_ticket *ticket, bool same_process,
-                               int fd, driver_address place, struct arena *arena)
+/* Through a descriptor also within the process, if there is one: what is imported anew has nothing in common with the allocation's
+ * other mappings for the driver (vmm_release). */
+static tutti_status vmm_import(const struct device *device, const struct arena_ticket *ticket, int fd,
+                               driver_address place, struct arena *arena)
 {
     const struct driver *driver = device->driver;
     driver_memory memory = 0;
     driver_address address = place;
-    tutti_status status = same_process ? DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)ticket->address)
-                                       : DRIVER(driver, memory_import, &memory, (void *)(intptr_t)fd, DRIVER_HANDLE_FD);
+    tutti_status status = fd >= 0 ? DRIVER(driver, memory_import, &memory, (void *)(intptr_t)fd, DRIVER_HANDLE_FD)
+                                  : DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)ticket->address);
     if (status != TUTTI_OK) {
         return status;
     }
     status =
         place != 0 ? vmm_place(device, memory, ticket->bytes, place) : vmm_map(device, memory, ticket->bytes, &address);
-    (void)driver->memory_release(memory);
-    if (status == TUTTI_OK) {
-        *arena = (struct arena){ARENA_VMM, address, ticket->bytes, place != 0 ? ARENA_PLACED : ARENA_IMPORTED, 0};
+    if (status != TUTTI_OK) {
+        (void)driver->memory_release(memory);
+        return status;
     }
-    return status;
+    *arena = (struct arena){ARENA_VMM, address, ticket->bytes, place != 0 ? ARENA_PLACED : ARENA_IMPORTED, memory};
+    return TUTTI_OK;
 }
 
+/* The handle goes after the mapping. A cuMemUnmap that takes the last of an allocation with it while another thread unmaps or
+ * releases the same one damages the process's heap (libcuda 580.159; docs/memory.md); a cuMemRelease does not. */
 static void vmm_release(const struct device *device, const struct arena *arena)
 {
     if (arena->origin == ARENA_HELD || arena->origin == ARENA_HELD_HERE) {
@@ -126,6 +120,7 @@ static void vmm_release(const struct device *device, const struct arena *arena)
         return;
     }
     (void)device->driver->memory_unmap(arena->address, arena->bytes);
+    (void)device->driver->memory_release(arena->memory);
     if (arena->origin != ARENA_PLACED) {
         arena_unreserve(device, arena->address, arena->bytes);
     }
@@ -282,7 +277,7 @@ tutti_status arena_import(const struct device *device, const struct arena_ticket
     }
     bool same_process = memcmp(process, ticket->process, sizeof(process)) == 0;
     if (ticket->kind == ARENA_VMM && (same_process || fd >= 0)) {
-        return vmm_import(device, ticket, same_process, fd, place, arena);
+        return vmm_import(device, ticket, fd, place, arena);
     }
     if (ticket->kind == ARENA_PLAIN && place == 0) {
         return plain_import(device, ticket, same_process, arena);

@@ -3,7 +3,7 @@
  * arena.h - device memory that all ranks of a communicator map: how it is made, named to the peers, mapped by them.
  *
  *     kind          made by                           crosses processes as    within a process
- *     ARENA_VMM     cuMemCreate with an fd handle     file descriptor         the same handle, mapped once more
+ *     ARENA_VMM     cuMemCreate with an fd handle     file descriptor         the same; one handle, if it has no type
  *     ARENA_PLAIN   cuMemAlloc, uncached hipMalloc    IPC handle              the address itself
  *
  * VMM memory lives as long as anybody maps it. A plain allocation is gone when its maker frees it, so whoever frees
@@ -38,7 +38,7 @@ struct arena {
     driver_address address;
     size_t bytes; /* whole pages of the device */
     enum arena_origin origin;
-    driver_memory memory; /* VMM memory that is held; else 0 */
+    driver_memory memory; /* VMM memory's handle; else 0 */
 };
 
 /* What a rank tells its peers of its arena. Goes over wires. */

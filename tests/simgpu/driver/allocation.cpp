@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * allocation.cpp - memory. What may be shared how is what was measured (H100, driver 580; the table is in DESIGN's
- * sources): a plain allocation through IPC handles alone, VMM memory through file descriptors if it was made so, pools and
+ * allocation.cpp - memory. What may be shared how is what was measured (H100, driver 580; docs/memory.md): a plain allocation through IPC handles alone, VMM memory through file descriptors if it was made so, pools and
  * managed memory not at all.
  */
 #include <errno.h>
@@ -19,6 +18,7 @@ namespace simgpu
 {
 
 #define GRANULARITY ((size_t)2 << 20)
+#define UNMAPPING_US 50
 #define HANDLE_MAGIC 0x73696d676975u
 
 /* Memory that is not an address. */
@@ -28,6 +28,7 @@ struct physical {
     int ordinal;
     uint32_t handle_types;
     unsigned references;
+    uint64_t drops = 0; /* of references */
 };
 
 struct allocation {
@@ -322,6 +323,7 @@ static uint64_t physical_add(int fd, size_t bytes, int ordinal, uint32_t handle_
 
 static void physical_drop(struct physical *physical)
 {
+    physical->drops++;
     if (--physical->references == 0) {
         close(physical->fd);
         handle_remove(physical);
@@ -451,18 +453,37 @@ int vmm_map(uint64_t address, size_t bytes, size_t offset, uint64_t memory)
     return SUCCESS;
 }
 
-int vmm_unmap(uint64_t address, size_t bytes)
+static struct allocation *mapped_at(uint64_t address, size_t bytes)
 {
-    guard held(driver_lock);
     auto found = memories.allocations.find(address);
     if (found == memories.allocations.end() || found->second.kind != memory_class::vmm ||
         found->second.bytes != bytes) {
         driver_misused("an unmapping");
     }
+    return &found->second;
+}
+
+static uint64_t drops_before(uint64_t address, size_t bytes)
+{
+    guard held(driver_lock);
+    return mapped_at(address, bytes)->physical->drops;
+}
+
+/* libcuda damages the process's heap where an unmapping takes the last of an allocation with it, and another thread has unmapped or released
+ * the same one in the meantime (docs/memory.md). */
+int vmm_unmap(uint64_t address, size_t bytes)
+{
+    const uint64_t drops = drops_before(address, bytes);
+    usleep(UNMAPPING_US);
+    guard held(driver_lock);
+    struct physical *physical = mapped_at(address, bytes)->physical;
+    if (physical->references == 1 && physical->drops != drops) {
+        driver_misused("an order of two threads' unmappings of one allocation");
+    }
     mmap(reinterpret_cast<void *>(address), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
          -1, 0);
-    physical_drop(found->second.physical);
-    memories.allocations.erase(found);
+    physical_drop(physical);
+    memories.allocations.erase(address);
     return SUCCESS;
 }
 
