@@ -54,7 +54,8 @@ bool gpu_choice_is_direct(enum gpu_protocol protocol)
 
 unsigned gpu_choice_threads_max(enum gpu_protocol protocol)
 {
-    return gpu_choice_is_direct(protocol) ? KERNEL_LARGE_THREADS_MAX : KERNEL_THREADS_MAX;
+    const bool large = gpu_choice_is_direct(protocol) || protocol == GPU_COPIES;
+    return large ? KERNEL_LARGE_THREADS_MAX : KERNEL_THREADS_MAX;
 }
 
 size_t gpu_choice_half_bytes(int world, size_t message_bytes_max)
@@ -288,8 +289,8 @@ static const struct tile_row shard_tiles[] = {{32769, 8}, {4097, 6}, {1025, 5}, 
 /* Of a round: all blocks, then all threads. */
 static const struct tile_row ring_tiles[] = {{16385, 8}, {8193, 7}, {0, 6}};
 static const struct tile_row copy_tiles[] = {{8193, 6}, {0, 5}};
-/* Two ranks' blocks would have 128 threads, which leave the wire half empty. Four ranks' have 256, and lose by more (measured). */
-static const struct tile_row pair_tiles[] = {{65537, 8}, {32769, 7}, {8193, 6}, {0, 5}};
+/* Two ranks' blocks would have 128 threads, which are too few for the wire. Four ranks' have 256, and lose by more (measured). */
+static const struct tile_row pair_tiles[] = {{32769, 7}, {8193, 6}, {0, 5}};
 static const struct tile_row other_tiles[] = {{0, 5}};
 
 static bool is_ring(enum gpu_protocol protocol)

@@ -8,21 +8,20 @@
  *
  * The mask has 15 bits, so it is never SENTINEL itself: every word of a line is self-validating as in one_shot.cu, and
  * 94% of the wire is payload. Four neighbouring threads share a line, 16 bytes each, so that a warp's stores are
- * contiguous; they pass the mask among themselves. All threads of a warp take part in every turn of the loops.
+ * contiguous; they pass the mask among themselves, for which NVIDIA wants all threads of the warp.
  * Whoever has nothing to send sends one empty line: a call that consumes an epoch depends on all ranks. Two halves
  * suffice as in one_shot.cu.
  *
- * One thread a (peer, 16 bytes of line). tile_shift is at least 5: a warp serves one peer.
+ * One thread a (peer, 16 bytes of line), and several lines of a long message at the same time (lines.h). tile_shift is at least 5: a warp
+ * serves one peer, or one of AMD's two.
  */
 #include "kernels/lines.h"
 
-PORT_KERNEL(tutti_copies)
+PORT_KERNEL_LARGE(tutti_copies)
 {
     const struct lines_place place = lines_place_make(arguments, arguments);
     struct turn turn = turn_begin(arguments);
-    push_lines(arguments, arguments, turn, place);
-    turn_announce(arguments, turn); /* in place: its barrier stands between what the block reads and what it writes */
-    take_lines(arguments, arguments, turn, place);
+    exchange_lines(arguments, arguments, turn, place, true);
     const bool failed = port_sync_or(turn.failed);
     turn_polled(arguments, turn);
     if (failed) {

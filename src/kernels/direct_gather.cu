@@ -104,8 +104,7 @@ PORT_DEVICE void go_staged(const struct kernel_arguments &arguments, struct turn
     for (uint32_t number = 0; number < arguments.rounds; number++) {
         const struct gather_message message = message_make(arguments, number);
         const struct lines_place place = lines_place_make(arguments, message);
-        push_lines(arguments, message, turn, place);
-        take_lines(arguments, message, turn, place);
+        exchange_lines(arguments, message, turn, place, false);
         round_end(arguments, turn, number);
     }
 }

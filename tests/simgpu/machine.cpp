@@ -183,12 +183,13 @@ void block_pass_barrier(struct machine &machine, struct block &block)
     }
 }
 
-/* Shuffles name all threads of the warp: each must have come to all of them. */
+/* NVIDIA's shuffles name all threads of the warp, and each must come to all of them; AMD's move values between four neighbours alone. */
 static void check_exchanges(struct machine &machine, const struct block &block)
 {
+    const size_t together = machine.options.warp == 32 ? 32 : 4;
     for (size_t at = 1; at < block.threads.size() && block.exchanges; at++) {
-        if (at % machine.options.warp != 0 && block.threads[at].exchanges != block.threads[at - 1].exchanges) {
-            machine_fail(machine, "threads %zu and %zu of one warp did not take part in the same shuffles", at - 1, at);
+        if (at % together != 0 && block.threads[at].exchanges != block.threads[at - 1].exchanges) {
+            machine_fail(machine, "threads %zu and %zu did not take part in the same shuffles", at - 1, at);
         }
     }
 }

@@ -108,7 +108,9 @@ static void draw_copy(struct random &random, struct call &call, uint32_t world, 
     static const uint32_t kinds[] = {TUTTI_ALL_GATHER, TUTTI_BROADCAST, TUTTI_ALL_TO_ALL, TUTTI_BARRIER};
     call.kind = gathers ? (uint32_t)TUTTI_ALL_GATHER : kinds[random.below(call.words ? 4 : 3)];
     call.root = random.below(world);
-    uint32_t most = call.words ? (5u * call.blocks << call.tile_shift) * 2 : (5u * call.blocks << call.tile_shift) * 8;
+    /* Lines: up to three for each thread, or up to eleven, which it takes in several goes. */
+    uint32_t unit_most = call.words ? 2 : call.root == 0 ? 32 : 8;
+    uint32_t most = (5u * call.blocks << call.tile_shift) * unit_most;
     call.units = call.kind == TUTTI_BARRIER ? 0 : 1 + random.below(most);
     if (call.kind == TUTTI_ALL_GATHER && !gathers && random.chance(20000)) {
         call.row_bytes = 1 + random.below(24);

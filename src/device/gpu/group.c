@@ -73,7 +73,7 @@ static tutti_status kernel_find(struct group *group, const struct kernel_name *k
 static tutti_status kernels_find(struct group *group, unsigned *resident)
 {
     static const char *const dtypes[DTYPE_COUNT] = {"f32", "f16", "bf16"};
-    static const struct kernel_name copies = {"copies", "copies", KERNEL_THREADS_MAX};
+    static const struct kernel_name copies = {"copies", "copies", KERNEL_LARGE_THREADS_MAX};
     static const struct kernel_name words = {"words", "words", KERNEL_THREADS_MAX};
     static const struct kernel_name gather = {"direct_gather", "direct_gather", KERNEL_LARGE_THREADS_MAX};
     struct kernels *kernels = &group->kernels;
