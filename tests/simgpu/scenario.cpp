@@ -109,7 +109,7 @@ static void draw_copy(struct random &random, struct call &call, uint32_t world, 
     call.kind = gathers ? (uint32_t)TUTTI_ALL_GATHER : kinds[random.below(call.words ? 4 : 3)];
     call.root = random.below(world);
     /* Lines: up to three for each thread, or up to eleven, which it takes in several goes. */
-    uint32_t unit_most = call.words ? 2 : call.root == 0 ? 32 : 8;
+    uint32_t unit_most = call.words ? 2 : (call.root + call.blocks + world) % 3 == 0 ? 32 : 8;
     uint32_t most = (5u * call.blocks << call.tile_shift) * unit_most;
     call.units = call.kind == TUTTI_BARRIER ? 0 : 1 + random.below(most);
     if (call.kind == TUTTI_ALL_GATHER && !gathers && random.chance(20000)) {

@@ -88,16 +88,14 @@ static tutti_status vmm_export(const struct device *device, const struct arena *
     return status;
 }
 
-/* Through a descriptor also within the process, if there is one: what is imported anew has nothing in common with the allocation's
- * other mappings for the driver (vmm_release). */
-static tutti_status vmm_import(const struct device *device, const struct arena_ticket *ticket, int fd,
-                               driver_address place, struct arena *arena)
+static tutti_status vmm_import(const struct device *device, const struct arena_ticket *ticket, bool same_process,
+                               int fd, driver_address place, struct arena *arena)
 {
     const struct driver *driver = device->driver;
     driver_memory memory = 0;
     driver_address address = place;
-    tutti_status status = fd >= 0 ? DRIVER(driver, memory_import, &memory, (void *)(intptr_t)fd, DRIVER_HANDLE_FD)
-                                  : DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)ticket->address);
+    tutti_status status = same_process ? DRIVER(driver, memory_retain, &memory, (void *)(uintptr_t)ticket->address)
+                                       : DRIVER(driver, memory_import, &memory, (void *)(intptr_t)fd, DRIVER_HANDLE_FD);
     if (status != TUTTI_OK) {
         return status;
     }
@@ -277,7 +275,7 @@ tutti_status arena_import(const struct device *device, const struct arena_ticket
     }
     bool same_process = memcmp(process, ticket->process, sizeof(process)) == 0;
     if (ticket->kind == ARENA_VMM && (same_process || fd >= 0)) {
-        return vmm_import(device, ticket, fd, place, arena);
+        return vmm_import(device, ticket, same_process, fd, place, arena);
     }
     if (ticket->kind == ARENA_PLAIN && place == 0) {
         return plain_import(device, ticket, same_process, arena);

@@ -3,7 +3,7 @@
  * arena.h - device memory that all ranks of a communicator map: how it is made, named to the peers, mapped by them.
  *
  *     kind          made by                           crosses processes as    within a process
- *     ARENA_VMM     cuMemCreate with an fd handle     file descriptor         the same; one handle, if it has no type
+ *     ARENA_VMM     cuMemCreate with an fd handle     file descriptor         the same handle, mapped once more
  *     ARENA_PLAIN   cuMemAlloc, uncached hipMalloc    IPC handle              the address itself
  *
  * VMM memory lives as long as anybody maps it. A plain allocation is gone when its maker frees it, so whoever frees
