@@ -146,17 +146,23 @@ PORT_DEVICE void store_line(const Message &message, const struct lines_place &pl
 /* -- some lines for each thread, those of the tiles from `first` on; all threads of the block ----------------------------- */
 
 template <int lines>
-PORT_DEVICE void push_lines(const struct kernel_arguments &arguments, const struct turn &turn,
-                            const struct lines_place &place, uint64_t first)
+PORT_DEVICE void load_lines(const struct lines_place &place, uint64_t first, uint64_t end, uint32_t (&words)[lines][4])
 {
-    uint32_t words[lines][4];
-    const uint64_t end = place.mine ? 0 : place.outgoing;
 #pragma unroll
     for (uint32_t line = 0; line < lines; line++) {
         if (first + line * place.stride < end) {
             load_line(place, first + line * place.stride + place.column, words[line]);
         }
     }
+}
+
+template <int lines>
+PORT_DEVICE void push_lines(const struct kernel_arguments &arguments, const struct turn &turn,
+                            const struct lines_place &place, uint64_t first)
+{
+    uint32_t words[lines][4];
+    const uint64_t end = place.mine ? 0 : place.outgoing;
+    load_lines<lines>(place, first, end, words);
 #pragma unroll
     for (uint32_t line = 0; line < lines; line++) {
         const uint64_t tile = first + line * place.stride, vec = tile + place.column;
@@ -176,12 +182,7 @@ PORT_DEVICE void keep_lines(const Message &message, const struct lines_place &pl
 {
     uint32_t words[lines][4];
     const uint64_t end = route_in_place(message) ? 0 : place.incoming;
-#pragma unroll
-    for (uint32_t line = 0; line < lines; line++) {
-        if (first + line * place.stride < end) {
-            load_line(place, first + line * place.stride + place.column, words[line]);
-        }
-    }
+    load_lines<lines>(place, first, end, words);
 #pragma unroll
     for (uint32_t line = 0; line < lines; line++) {
         if (first + line * place.stride + place.column < end) {

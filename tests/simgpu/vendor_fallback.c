@@ -336,7 +336,7 @@ static void rank_leaves_graph(int rank, int world, const char *rendezvous, void 
 static void rank_extends(int rank, int world, const char *rendezvous, void *user)
 {
     (void)user;
-    tutti_comm *comm = vendor_comm(rank, world, rendezvous, 700);
+    tutti_comm *comm = vendor_comm(rank, world, rendezvous, 2000);
     const size_t many = (size_t)1 << 20; /* so that the call takes a while once all have come */
     float *device = (float *)(void *)gpu_alloc(sizeof(float) * many);
     tutti_stream stream = gpu_stream_create();
@@ -348,7 +348,7 @@ static void rank_extends(int rank, int world, const char *rendezvous, void *user
     CHECK_OK(tutti_all_reduce(comm, device, device, COUNT, TUTTI_F32, TUTTI_SUM, &call));
     gpu_graph graph = gpu_capture_end(stream);
     if (rank == 1) {
-        pause_ms(900);
+        pause_ms(2600);
     }
     CHECK_OK(tutti_all_reduce(comm, device, device, many, TUTTI_F32, TUTTI_SUM, &call));
     gpu_stream_wait(stream);
